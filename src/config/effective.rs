@@ -1,0 +1,179 @@
+//! The settings in effect as a TOML file again, without secrets.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::raw::quoted;
+use super::redact::{hide_in_argv, hide_in_text};
+use super::sources::{CHANNELS, PACES, SAMPLE_FORMATS};
+use super::{Settings, Source, mqtt};
+use crate::capture::settings::{DeviceSelect, Origin, PcmFormat};
+use crate::decide::settings::{DetectionSettings, RuleOverride};
+use crate::publish::settings::{Broker, PublishSettings, RemoteBroker};
+
+/// All settings as a configuration file that would give them again. Where a secret belongs stands a
+/// comment, or `<hidden>` within a command's arguments.
+pub fn effective_text(settings: &Settings) -> String {
+    let mut out = Lines::default();
+    out.text("node", &settings.node);
+    if let Some(path) = &settings.model {
+        out.table("[model]");
+        out.path("path", path);
+    }
+    for source in &settings.sources {
+        write_source(&mut out, source);
+    }
+    out.table("[analysis]");
+    out.value("hop_s", settings.hop_s);
+    write_detection(&mut out, &settings.detection);
+    write_mqtt(&mut out, &settings.publish);
+    out.table("[log]");
+    out.text("level", settings.log.level.as_str());
+    out.0
+}
+
+/// Lines of TOML.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string can't fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+
+    fn table(&mut self, header: &str) {
+        self.line(format_args!("\n{header}"));
+    }
+
+    fn value(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.value(key, quoted(value));
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.text(key, &hide_in_text(&path.to_string_lossy()));
+    }
+
+    fn list(&mut self, key: &str, values: &[String]) {
+        let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+        self.value(key, format_args!("[{}]", values.join(", ")));
+    }
+
+    fn optional(&mut self, key: &str, value: Option<impl std::fmt::Display>) {
+        if let Some(value) = value {
+            self.value(key, value);
+        }
+    }
+}
+
+fn write_source(out: &mut Lines, source: &Source) {
+    out.table("[[source]]");
+    out.text("name", &source.capture.name);
+    match &source.capture.origin {
+        Origin::Device(DeviceSelect::Default) => out.text("device", "default"),
+        Origin::Device(DeviceSelect::Id(id)) => out.text("device", &format!("id:{id}")),
+        Origin::Device(DeviceSelect::Name(name)) => out.text("device", &format!("name:{name}")),
+        Origin::File { path, pace, repeat } => {
+            out.path("file", path);
+            out.text("pace", word(&PACES, *pace));
+            out.value("repeat", repeat);
+        }
+        // Only ever chosen by a flag of `run`, never written in a configuration.
+        Origin::Recording => {}
+        Origin::Stdin(format) => {
+            out.value("stdin", true);
+            write_format(out, *format);
+        }
+        Origin::Command { argv, format } => {
+            out.list("command", &hide_in_argv(argv));
+            write_format(out, *format);
+        }
+    }
+    out.text("channel", word(&CHANNELS, source.channel));
+}
+
+fn write_format(out: &mut Lines, format: PcmFormat) {
+    out.value("sample_rate_hz", format.sample_rate_hz);
+    out.value("channels", format.channels);
+    out.text("sample_format", word(&SAMPLE_FORMATS, format.sample));
+}
+
+fn write_detection(out: &mut Lines, detection: &DetectionSettings) {
+    out.table("[detection]");
+    out.value("sensitivity", detection.sensitivity);
+    out.value("min_level_dbfs", detection.min_level_dbfs);
+    out.list("classes", &detection.classes);
+    for (class, rule) in &detection.overrides {
+        out.table(&format!("[detection.class.{}]", quoted(class)));
+        write_rule(out, rule);
+    }
+}
+
+fn write_rule(out: &mut Lines, rule: &RuleOverride) {
+    out.optional("on", rule.on);
+    out.optional("off", rule.off);
+    out.optional("hits", rule.hits);
+    out.optional("of", rule.of);
+    out.optional("min_duration_s", rule.min_duration_s);
+    out.optional("hold_s", rule.hold_s);
+    out.optional("cooldown_s", rule.cooldown_s);
+    if let Some(classes) = &rule.suppressed_by {
+        out.list("suppressed_by", classes);
+    }
+}
+
+fn write_mqtt(out: &mut Lines, publish: &PublishSettings) {
+    out.table("[mqtt]");
+    out.value("enabled", publish.broker != Broker::Off);
+    match &publish.broker {
+        Broker::Off => {}
+        Broker::Embedded { port } => out.value("embedded_port", port),
+        Broker::Remote(remote) => write_remote(out, remote),
+    }
+    out.text("topic_prefix", &publish.topic_prefix);
+    out.value("keep_alive_s", publish.keep_alive.as_secs());
+    out.value("level_interval_s", publish.level_interval.as_secs_f64());
+    out.value("level_deadband_db", publish.level_deadband_db);
+    out.value("scores", publish.scores);
+    out.value("queue_events_max", publish.queue_events_max);
+    if let Broker::Remote(RemoteBroker { tls: Some(tls), .. }) = &publish.broker {
+        out.table("[mqtt.tls]");
+        out.value("enabled", true);
+        let files = [
+            ("ca_file", &tls.ca_file),
+            ("client_cert_file", &tls.client_cert_file),
+            ("client_key_file", &tls.client_key_file),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path {
+                out.path(key, path);
+            }
+        }
+    }
+    out.table("[mqtt.home_assistant]");
+    out.value("enabled", publish.discovery_prefix.is_some());
+    if let Some(prefix) = &publish.discovery_prefix {
+        out.text("prefix", prefix);
+    }
+}
+
+fn write_remote(out: &mut Lines, remote: &RemoteBroker) {
+    out.text("host", &remote.host);
+    out.value("port", remote.port);
+    out.text("version", word(&mqtt::VERSIONS, remote.version));
+    out.text("client_id", &remote.client_id);
+    if let Some(user) = &remote.user {
+        out.text("user", user);
+        let state = if remote.password.is_some() { "set (hidden)" } else { "none" };
+        out.line(format_args!("# password: {state}"));
+    }
+}
+
+/// How `value` is written. Every value is in its table; a test reads each one back.
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, candidate)| *candidate == value).map_or("", |(word, _)| word)
+}

@@ -1,0 +1,280 @@
+//! One rule for each class, out of the model's defaults and the configuration's overrides.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::{DetectionSettings, Rule, RuleOverride};
+
+/// How far full sensitivity moves a threshold, in log-odds.
+const SENSITIVITY_LOGIT: f32 = 4.0;
+
+/// The decision part of a model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// Classes worth reporting when nobody says which; empty: all.
+    pub recommended: Vec<String>,
+    /// The rule of a class that has none of its own.
+    pub default: Rule,
+    /// Rules by class name.
+    pub classes: BTreeMap<String, Rule>,
+}
+
+/// The rules in force, by class index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    pub min_level_dbfs: f32,
+    /// `None`: the class is not reported.
+    pub by_class: Vec<Option<ClassRule>>,
+}
+
+/// A rule with its class names turned to indices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassRule {
+    pub rule: Rule,
+    pub suppressed_by: Vec<usize>,
+}
+
+/// A rule that makes no sense for this model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleProblem {
+    #[error("{key} names the class {class:?}, which this model does not know{hint}")]
+    UnknownClass { key: String, class: String, hint: String },
+    #[error("the rule of {class} has {what}")]
+    Invalid { class: String, what: String },
+}
+
+impl Rules {
+    /// Joins the model's `defaults` and the `settings` for the model's `classes`. All problems are
+    /// reported at once.
+    pub fn resolve(
+        classes: &[String],
+        defaults: &Defaults,
+        settings: &DetectionSettings,
+    ) -> Result<Self, Vec<RuleProblem>> {
+        let mut problems = Vec::new();
+        let index = |key: String, class: &String, problems: &mut Vec<RuleProblem>| {
+            let found = classes.iter().position(|known| known == class);
+            if found.is_none() {
+                let hint = hint(classes, class);
+                problems.push(RuleProblem::UnknownClass { key, class: class.clone(), hint });
+            }
+            found
+        };
+        let reported = match (&settings.classes, &defaults.recommended) {
+            (asked, recommended) if asked.is_empty() => recommended,
+            (asked, _) => asked,
+        };
+        let mut by_class = vec![None; classes.len()];
+        let all = (0..classes.len()).collect::<Vec<_>>();
+        let mut wanted: Vec<usize> = reported
+            .iter()
+            .filter_map(|class| index("detection.classes".to_owned(), class, &mut problems))
+            .collect();
+        for (class, _) in &settings.overrides {
+            index(format!("detection.class.{class}"), class, &mut problems);
+        }
+        if reported.is_empty() {
+            wanted = all;
+        }
+        for class_index in wanted {
+            let Some(class) = classes.get(class_index) else { continue };
+            let rule = rule_of(class, defaults, settings);
+            problems.extend(check(class, &rule));
+            let key = format!("detection.class.{class}.suppressed_by");
+            let suppressed_by = rule
+                .suppressed_by
+                .iter()
+                .filter_map(|other| index(key.clone(), other, &mut problems))
+                .collect();
+            if let Some(slot) = by_class.get_mut(class_index) {
+                *slot = Some(ClassRule { rule, suppressed_by });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self { min_level_dbfs: settings.min_level_dbfs, by_class })
+    }
+
+    /// The same rules for a recording in which only `windows` windows fit: no rule asks for more
+    /// hits than there are windows.
+    pub fn for_short_recording(mut self, windows: u32) -> Self {
+        for class in self.by_class.iter_mut().flatten() {
+            class.rule.hits = class.rule.hits.min(windows.max(1));
+        }
+        self
+    }
+}
+
+fn rule_of(class: &str, defaults: &Defaults, settings: &DetectionSettings) -> Rule {
+    let mut rule = defaults.classes.get(class).unwrap_or(&defaults.default).clone();
+    let shift = SENSITIVITY_LOGIT * (0.5 - settings.sensitivity);
+    rule.on = shifted(rule.on, shift);
+    rule.off = shifted(rule.off, shift);
+    if let Some((_, over)) = settings.overrides.iter().find(|(name, _)| name == class) {
+        apply(&mut rule, over);
+    }
+    rule
+}
+
+/// Moves a probability by `shift` in log-odds, so that it stays one.
+fn shifted(probability: f32, shift: f32) -> f32 {
+    let probability = probability.clamp(1e-4, 1.0 - 1e-4);
+    let logit = (probability / (1.0 - probability)).ln() + shift;
+    1.0 / (1.0 + (-logit).exp())
+}
+
+fn apply(rule: &mut Rule, over: &RuleOverride) {
+    let RuleOverride { on, off, hits, of, min_duration_s, hold_s, cooldown_s, suppressed_by } =
+        over;
+    rule.on = on.unwrap_or(rule.on);
+    rule.off = off.unwrap_or(rule.off.min(rule.on));
+    rule.hits = hits.unwrap_or(rule.hits);
+    rule.of = of.unwrap_or(rule.of.max(rule.hits));
+    rule.min_duration_s = min_duration_s.unwrap_or(rule.min_duration_s);
+    rule.hold_s = hold_s.unwrap_or(rule.hold_s);
+    rule.cooldown_s = cooldown_s.unwrap_or(rule.cooldown_s);
+    if let Some(suppressed_by) = suppressed_by {
+        rule.suppressed_by.clone_from(suppressed_by);
+    }
+}
+
+fn check(class: &str, rule: &Rule) -> Vec<RuleProblem> {
+    let seconds_ok = |seconds: f32| (0.0..=86_400.0).contains(&seconds);
+    let checks = [
+        ((0.0..=1.0).contains(&rule.on), format!("on = {}, allowed is 0 to 1", rule.on)),
+        (
+            rule.off >= 0.0 && rule.off <= rule.on,
+            format!("off = {}, allowed is 0 to on = {}", rule.off, rule.on),
+        ),
+        ((1..=64).contains(&rule.of), format!("of = {}, allowed is 1 to 64", rule.of)),
+        (
+            rule.hits >= 1 && rule.hits <= rule.of,
+            format!("hits = {}, allowed is 1 to of = {}", rule.hits, rule.of),
+        ),
+        (
+            seconds_ok(rule.min_duration_s),
+            format!("min_duration_s = {}, allowed is 0 to 86400", rule.min_duration_s),
+        ),
+        (
+            (0.0..=60.0).contains(&rule.evidence_s),
+            format!("evidence_s = {}, allowed is 0 to 60", rule.evidence_s),
+        ),
+        (seconds_ok(rule.hold_s), format!("hold_s = {}, allowed is 0 to 86400", rule.hold_s)),
+        (
+            seconds_ok(rule.cooldown_s),
+            format!("cooldown_s = {}, allowed is 0 to 86400", rule.cooldown_s),
+        ),
+    ];
+    let class = || class.to_owned();
+    checks
+        .into_iter()
+        .filter(|(good, _)| !good)
+        .map(|(_, what)| RuleProblem::Invalid { class: class(), what })
+        .collect()
+}
+
+/// The class that was probably meant, as the end of a sentence.
+fn hint(classes: &[String], wrong: &str) -> String {
+    let wrong = wrong.to_lowercase().replace([' ', '-'], "_");
+    let close = classes.iter().find(|class| {
+        class.contains(&wrong) || wrong.contains(class.as_str()) || class.get(..4) == wrong.get(..4)
+    });
+    match close {
+        Some(class) => format!("; did you mean {class:?}?"),
+        None => "; `hearken model show` lists its classes".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> Rule {
+        Rule {
+            on: 0.6,
+            off: 0.3,
+            hits: 2,
+            of: 3,
+            min_duration_s: 0.0,
+            hold_s: 1.0,
+            cooldown_s: 0.0,
+            evidence_s: 1.0,
+            suppressed_by: Vec::new(),
+        }
+    }
+
+    fn defaults() -> Defaults {
+        let mut dog = rule();
+        dog.on = 0.8;
+        Defaults {
+            recommended: vec!["siren".to_owned()],
+            default: rule(),
+            classes: BTreeMap::from([("dog".to_owned(), dog)]),
+        }
+    }
+
+    fn settings() -> DetectionSettings {
+        DetectionSettings {
+            sensitivity: 0.5,
+            min_level_dbfs: -70.0,
+            classes: Vec::new(),
+            overrides: Vec::new(),
+        }
+    }
+
+    fn classes() -> Vec<String> {
+        ["dog", "rain", "siren", "glass_breaking"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn the_model_recommends_and_the_configuration_decides() {
+        let rules = Rules::resolve(&classes(), &defaults(), &settings()).unwrap();
+        let reported: Vec<bool> = rules.by_class.iter().map(Option::is_some).collect();
+        assert_eq!(reported, [false, false, true, false]);
+        let mut asked = settings();
+        asked.classes = vec!["dog".to_owned(), "rain".to_owned()];
+        let over = RuleOverride { on: Some(0.2), ..RuleOverride::default() };
+        asked.overrides = vec![("rain".to_owned(), over)];
+        let rules = Rules::resolve(&classes(), &defaults(), &asked).unwrap();
+        assert!((rules.by_class[0].as_ref().unwrap().rule.on - 0.8).abs() < 1e-3);
+        let rain = &rules.by_class[1].as_ref().unwrap().rule;
+        // The off-threshold follows a lowered on-threshold.
+        assert!((rain.on, rain.off) == (0.2, 0.2));
+        assert!(rules.by_class[2].is_none());
+    }
+
+    #[test]
+    fn sensitivity_moves_every_threshold_and_keeps_it_a_probability() {
+        let mut previous = 1.0;
+        for sensitivity in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            let settings = DetectionSettings { sensitivity, ..settings() };
+            let rules = Rules::resolve(&classes(), &defaults(), &settings).unwrap();
+            let on = rules.by_class[2].as_ref().unwrap().rule.on;
+            assert!(on < previous && on > 0.0, "{on} at {sensitivity}");
+            previous = on;
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_with_a_hint() {
+        let mut wrong = settings();
+        wrong.classes = vec!["glass".to_owned(), "siren".to_owned()];
+        let over = RuleOverride {
+            hits: Some(4),
+            of: Some(3),
+            suppressed_by: Some(vec!["wolf".to_owned()]),
+            ..RuleOverride::default()
+        };
+        wrong.overrides = vec![("siren".to_owned(), over), ("Dog".to_owned(), RuleOverride::default())];
+        let problems = Rules::resolve(&classes(), &defaults(), &wrong).unwrap_err();
+        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let text = text.join("\n");
+        for part in ["glass_breaking", "hits = 4", "wolf", "detection.class.Dog", "\"dog\""] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert_eq!(problems.len(), 4);
+    }
+}

@@ -1,0 +1,19 @@
+//! Hearken hears a siren, thunder, breaking glass, a crying baby, and says so.
+//!
+//! Data flows one way: `capture` -> [`ring`] -> `spectrogram` -> `network` -> `decide` ->
+//! `publish`. The stages speak the words of [`signal`] and do not know each other; `supervise`
+//! wires them for the daemon and `cli` for everything else. ARCHITECTURE.md is the map.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod decide;
+pub mod hear;
+pub mod network;
+pub mod publish;
+pub mod ring;
+pub mod signal;
+pub mod spectrogram;
+pub mod supervise;

@@ -1,0 +1,5 @@
+//! The program: an outcome becomes an exit code, and nothing else happens here.
+
+fn main() -> std::process::ExitCode {
+    hearken::cli::main(std::env::args_os())
+}

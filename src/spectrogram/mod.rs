@@ -1,0 +1,26 @@
+//! Sound to image: mix-down, resampling, sliding STFT, mel bands, 8-bit columns, windows of
+//! 227x227 pixels. Pure: no clock, no I/O, no threads, no logging.
+//!
+//! [`Analyser`] is the whole of it, and the only way from samples to a network's image: the live
+//! sources, `classify` and `spectrogram` all go through it, and every number it uses comes from a
+//! [`Recipe`].
+
+mod analyser;
+mod image;
+mod mel;
+mod mix;
+mod recipe;
+mod resample;
+pub mod settings;
+mod slide;
+mod stft;
+
+pub use analyser::{Analyser, InputFormat, Slice, SpectrogramError};
+pub use image::{Image, ImageError};
+pub use mel::FilterBank;
+pub use mix::mix_into;
+pub use recipe::{Recipe, RecipeError, RowOrder};
+pub use resample::Resampler;
+pub use settings::ChannelChoice;
+pub use slide::Slide;
+pub use stft::{ColumnMaker, PowerStft};

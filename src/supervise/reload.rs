@@ -1,0 +1,54 @@
+//! SIGHUP: what can change while listening does, the rest is named, and a bad file changes
+//! nothing.
+
+use super::{Daemon, roster};
+use crate::config::Settings;
+
+impl Daemon {
+    /// Reads the configuration again and puts in force what can be.
+    pub(super) fn reload(&mut self) {
+        self.notifier.reloading();
+        let fresh = match (self.reread)() {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::error!("reload: the old settings stay in force: {error}");
+                return self.notifier.ready();
+            }
+        };
+        let rules = match self.model.rules(&fresh.detection) {
+            Ok(rules) => rules,
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!("reload: the old settings stay in force: {problem}");
+                }
+                return self.notifier.ready();
+            }
+        };
+        for name in needs_restart(&self.settings, &fresh) {
+            tracing::warn!("reload: a change of {name} needs a restart; the old value stays");
+        }
+        if fresh.detection != self.settings.detection {
+            self.sinks.announce(roster(&self.settings, &self.model, &rules));
+            // The thread takes one at a time; it ends only with the daemon.
+            let _ = self.new_rules.send(rules);
+            self.settings.detection = fresh.detection;
+            tracing::info!("reload: the new detection settings are in force");
+        } else {
+            tracing::info!("reload: nothing has changed in detection");
+        }
+        self.notifier.ready();
+    }
+}
+
+/// The sections that differ and can't change while listening.
+fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let sections = [
+        ("node", old.node != new.node),
+        ("model", old.model != new.model),
+        ("source", old.sources != new.sources),
+        ("analysis", old.hop_s != new.hop_s),
+        ("mqtt", old.publish != new.publish),
+        ("log", old.log != new.log),
+    ];
+    sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}

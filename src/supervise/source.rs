@@ -1,0 +1,154 @@
+//! One source on its way through the program: its capture, its analysis, its status.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::analyse::AnalyseJob;
+use super::board::Board;
+use super::lane::{Delivery, Lane};
+use super::watchdog::Pulse;
+use crate::capture::settings::{Origin, Pace};
+use crate::capture::{self, Capture, StateChange};
+use crate::config::Source;
+use crate::signal::{SourceName, SourceState, SourceStatus, Timestamp};
+use crate::spectrogram::Recipe;
+
+/// Streams that may be waiting to be analysed; a new one comes only after a reopening.
+const FEEDS_MAX: usize = 4;
+/// A status is told at least this often, so that its counters are never far off.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// Changed counters are told at most this often.
+const STATUS_NOT_BEFORE: Duration = Duration::from_secs(1);
+
+/// A source being listened to.
+pub struct LiveSource {
+    pub name: SourceName,
+    pub board: Arc<Board>,
+    pub pulse: Pulse,
+    capture: Capture,
+    analysis: JoinHandle<()>,
+    state: SourceState,
+    since: Timestamp,
+    detail: Option<String>,
+    told: Option<(Instant, SourceStatus)>,
+}
+
+impl LiveSource {
+    /// Starts the capture and the analysis. Returns the lane that the classification reads.
+    pub fn start(
+        source: &Source,
+        recipe: &Recipe,
+        hop_s: f32,
+        states: Sender<StateChange>,
+    ) -> io::Result<(Self, Receiver<Delivery>)> {
+        let name = Arc::clone(&source.capture.name);
+        let board = Arc::new(Board::new());
+        let (feeds_in, feeds) = bounded(FEEDS_MAX);
+        let lossless = matches!(source.capture.origin, Origin::File { pace: Pace::Fast, .. });
+        let (lane, deliveries) = Lane::new(lossless);
+        let job = AnalyseJob {
+            source: Arc::clone(&name),
+            recipe: recipe.clone(),
+            hop_columns: recipe.hop_columns(hop_s),
+            choice: source.channel,
+            feeds,
+            lane,
+            board: Arc::clone(&board),
+        };
+        let analysis =
+            std::thread::Builder::new().name("analyse".to_owned()).spawn(move || job.run())?;
+        let capture = capture::start(source.capture.clone(), feeds_in, states)?;
+        let live = Self {
+            name,
+            board,
+            pulse: Pulse::new(),
+            capture,
+            analysis,
+            state: SourceState::Opening,
+            since: Timestamp::now(),
+            detail: None,
+            told: None,
+        };
+        Ok((live, deliveries))
+    }
+
+    /// Takes over what the capture says.
+    pub fn change(&mut self, change: StateChange) {
+        let why = change.detail.as_deref().unwrap_or_default();
+        let (name, state) = (&self.name, change.state.as_str());
+        match change.state {
+            SourceState::Running | SourceState::Opening | SourceState::Off | SourceState::Ended => {
+                tracing::info!(source = %name, "{state} {why}");
+            }
+            _ => tracing::warn!(source = %name, "{state} {why}"),
+        }
+        self.state = change.state;
+        self.since = change.since;
+        self.detail = change.detail;
+    }
+
+    /// Where the source stands.
+    pub fn state(&self) -> SourceState {
+        self.state
+    }
+
+    /// Why, if the capture gave a reason.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// Switches listening on or off.
+    pub fn listen(&self, on: bool) {
+        self.capture.listen(on);
+    }
+
+    /// The status, if it is time to tell it: at once when the state has changed, within a second
+    /// when a counter of losses has, and every half minute.
+    pub fn status_to_tell(&mut self, now: Instant) -> Option<SourceStatus> {
+        let status = self.status();
+        let due = match &self.told {
+            None => true,
+            Some((when, told)) => {
+                let age = now.duration_since(*when);
+                let state_changed = (told.state, told.since) != (status.state, status.since);
+                let lost = |s: &SourceStatus| (s.lost_samples, s.gaps, s.dropped_windows);
+                state_changed
+                    || (lost(told) != lost(&status) && age >= STATUS_NOT_BEFORE)
+                    || age >= STATUS_EVERY
+            }
+        };
+        due.then(|| {
+            self.told = Some((now, status.clone()));
+            status
+        })
+    }
+
+    fn status(&self) -> SourceStatus {
+        SourceStatus {
+            source: Arc::clone(&self.name),
+            state: self.state,
+            since: self.since,
+            detail: self.detail.clone(),
+            level_dbfs: self.board.level().filter(|_| self.state.is_hearing()),
+            lost_samples: self.board.lost_frames.get(),
+            gaps: self.board.gaps.get(),
+            dropped_windows: self.board.dropped_windows.get(),
+            classified_windows: self.board.classified_windows.get(),
+        }
+    }
+
+    /// Whether the analysis has ended on its own, which it never should while captured.
+    pub fn has_died(&self) -> bool {
+        self.analysis.is_finished()
+    }
+
+    /// Stops the capture; the analysis and its lane end with it.
+    pub fn stop(self) -> JoinHandle<()> {
+        self.capture.stop();
+        self.analysis
+    }
+}
