@@ -34,7 +34,7 @@ bench: build-packages ## Measure.
 
 lint: build-packages ## Check formatting and clippy's lints.
 	cargo fmt --all --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --release --all-targets --locked -- -D warnings
 
 install: ## Install what `make build` built, as a systemd service (as root).
 	@test -x $(BINARY) || { echo "Nothing to install yet: run \`make build\` first." >&2; exit 1; }

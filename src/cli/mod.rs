@@ -7,7 +7,7 @@ mod hear_file;
 mod model;
 mod output;
 mod run;
-// mod spectrogram;
+mod spectrogram;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -38,7 +38,7 @@ enum Command {
     /// Say what is heard in audio files, folders, or 227x227 spectrogram PNGs
     Classify(classify::Classify),
     /// Draw the image that the network sees, or a plot with axes for people
-    // Spectrogram(spectrogram::Spectrogram),
+    Spectrogram(spectrogram::Spectrogram),
     /// Look at model files, or give an ONNX network the metadata that makes it one
     #[command(subcommand)]
     Model(model::Model),
@@ -96,7 +96,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Run(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Classify(command) => command.run(),
-        // Command::Spectrogram(command) => command.run(),
+        Command::Spectrogram(command) => command.run(),
         Command::Model(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions { shell } => {

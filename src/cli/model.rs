@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Outcome, output};
-use crate::hear::{SoundModel, embedded_model, read_model_file};
+use crate::hear::{LoadError, SoundModel, embedded_model, read_model_file};
 use crate::network::{Activation, Artifact, Metadata, wrap};
 use crate::spectrogram::Recipe;
 
@@ -73,12 +73,10 @@ impl Show {
             Some(path) => (read_model_file(path)?, path.display().to_string()),
             None => (embedded_model().to_vec(), "(embedded)".to_owned()),
         };
-        let artifact = match Artifact::read(&bytes) {
-            Ok(artifact) => artifact,
-            Err(error) => bail!("model {name}: {error}"),
-        };
+        let invalid = |error| LoadError::Invalid { name: name.clone(), error };
+        let artifact = Artifact::read(&bytes).map_err(invalid)?;
         let (metadata, digest) = (artifact.metadata.clone(), artifact.digest.clone());
-        artifact.into_network().with_context(|| format!("model {name}"))?;
+        artifact.into_network().map_err(invalid)?;
         let text = if self.json {
             let all = serde_json::json!({
                 "digest": digest, "task": metadata.task, "outputs": metadata.outputs,

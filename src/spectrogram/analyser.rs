@@ -66,15 +66,52 @@ struct Progress {
     hop_columns: usize,
     /// Columns since the stream began: those that stand for a gap included.
     columns: u64,
-    /// Samples since the last start, at the recipe's rate.
-    samples: u64,
     since_slice: usize,
     /// A window has been shown since the last start.
     shown: bool,
-    energy: f64,
-    energy_samples: u64,
+    levels: Levels,
+}
+
+/// The loudness of the stream, hop by hop: a column's own hop is counted with that column, so
+/// that levels do not depend on how the input was chunked.
+struct Levels {
+    hop: usize,
+    /// Sum of squares and count of each hop that no slice has taken yet, oldest first.
+    hops: VecDeque<(f64, usize)>,
     /// Level of each slice in the last window, with the column it ended at.
-    levels: VecDeque<(u64, f32)>,
+    recent: VecDeque<(u64, f32)>,
+}
+
+impl Levels {
+    fn hear(&mut self, samples: &[f32]) {
+        for &sample in samples {
+            if self.hops.back().is_none_or(|&(_, count)| count == self.hop) {
+                self.hops.push_back((0.0, 0));
+            }
+            if let Some((energy, count)) = self.hops.back_mut() {
+                *energy += f64::from(sample) * f64::from(sample);
+                *count += 1;
+            }
+        }
+    }
+
+    /// The level of the next `hops` hops (RMS in dBFS), which end at column `end`.
+    fn take(&mut self, hops: usize, end: u64) -> f32 {
+        let taken = self.hops.drain(..hops.min(self.hops.len()));
+        let (energy, count) = taken.fold((0.0, 0), |sum, hop| (sum.0 + hop.0, sum.1 + hop.1));
+        let level_dbfs = (10.0 * (energy / count.max(1) as f64).log10()) as f32;
+        let oldest = end.saturating_sub(Image::SIDE as u64);
+        self.recent.push_back((end, level_dbfs));
+        while self.recent.front().is_some_and(|&(end, _)| end <= oldest) {
+            self.recent.pop_front();
+        }
+        level_dbfs
+    }
+
+    /// The highest level in the last window.
+    fn highest(&self) -> f32 {
+        self.recent.iter().fold(f32::NEG_INFINITY, |highest, slice| highest.max(slice.1))
+    }
 }
 
 impl Analyser {
@@ -94,12 +131,13 @@ impl Analyser {
                 sample_rate_hz: f64::from(recipe.sample_rate_hz),
                 hop_columns: hop_columns.max(1),
                 columns: 0,
-                samples: 0,
                 since_slice: 0,
                 shown: false,
-                energy: 0.0,
-                energy_samples: 0,
-                levels: VecDeque::new(),
+                levels: Levels {
+                    hop: recipe.hop,
+                    hops: VecDeque::new(),
+                    recent: VecDeque::new(),
+                },
             },
             recipe: recipe.clone(),
             format,
@@ -140,7 +178,7 @@ impl Analyser {
         if let Ok(fresh) = resampler(&self.recipe, self.format) {
             self.resampler = fresh;
         }
-        self.progress.samples = 0;
+        self.progress.levels.hops.clear();
     }
 
     /// Ends the stream. If columns have come that no window has shown, a last one shows them: the
@@ -162,31 +200,12 @@ impl Analyser {
 
     fn analyse(&mut self, sink: &mut impl FnMut(Slice)) {
         let (columns, progress) = (&mut self.columns, &mut self.progress);
-        let mut rest = self.resampled.as_slice();
-        while !rest.is_empty() {
-            // Cut at multiples of the hop and summed one by one, so that levels do not depend on
-            // how the input was chunked either.
-            let (piece, later) = rest.split_at(progress.to_next_hop().min(rest.len()));
-            progress.hear(piece);
-            self.stft.push(piece, |power| progress.take(columns.column(power), sink));
-            rest = later;
-        }
+        progress.levels.hear(&self.resampled);
+        self.stft.push(&self.resampled, |power| progress.take(columns.column(power), sink));
     }
 }
 
 impl Progress {
-    fn to_next_hop(&self) -> usize {
-        self.hop - (self.samples % self.hop as u64) as usize
-    }
-
-    fn hear(&mut self, samples: &[f32]) {
-        self.samples += samples.len() as u64;
-        self.energy_samples += samples.len() as u64;
-        for &sample in samples {
-            self.energy += f64::from(sample) * f64::from(sample);
-        }
-    }
-
     fn take(&mut self, column: &[u8], sink: &mut impl FnMut(Slice)) {
         let window_due = self.slide.push(column);
         self.columns += 1;
@@ -197,25 +216,17 @@ impl Progress {
     }
 
     fn emit(&mut self, with_window: bool, sink: &mut impl FnMut(Slice)) {
-        let mean = self.energy / self.energy_samples.max(1) as f64;
-        let level_dbfs = (10.0 * mean.log10()) as f32;
-        let oldest = self.columns.saturating_sub(Image::SIDE as u64);
-        self.levels.push_back((self.columns, level_dbfs));
-        while self.levels.front().is_some_and(|&(end, _)| end <= oldest) {
-            self.levels.pop_front();
-        }
+        let level_dbfs = self.levels.take(self.since_slice, self.columns);
         let first = with_window && !self.shown;
         self.shown |= with_window;
         sink(Slice {
             end_s: (self.columns * self.hop as u64) as f64 / self.sample_rate_hz,
             level_dbfs,
-            window_level_dbfs: self.levels.iter().fold(f32::NEG_INFINITY, |a, b| a.max(b.1)),
+            window_level_dbfs: self.levels.highest(),
             image: with_window.then(|| self.slide.image()),
             first,
         });
         self.since_slice = 0;
-        self.energy = 0.0;
-        self.energy_samples = 0;
     }
 
     fn skip(&mut self, columns: u64) {

@@ -6,9 +6,11 @@
 //! [`Recipe`].
 
 mod analyser;
+mod colormap;
 mod image;
 mod mel;
 mod mix;
+pub mod plot;
 mod recipe;
 mod resample;
 pub mod settings;

@@ -19,7 +19,7 @@ pub struct Recipe {
     pub fft_len: usize,
     /// Samples of the symmetric Hann window, centred in the frame; at most `fft_len`.
     pub window_len: usize,
-    /// Samples from one column to the next.
+    /// Samples from one column to the next; at most half a window, so that none goes unseen.
     pub hop: usize,
     /// Rows of the image: triangular bands of height 1, equally spaced on
     /// `mel = 1127 ln(1 + f / 700)` (the scale of HTK and Kaldi).
@@ -100,7 +100,7 @@ impl Recipe {
             ("pre_emphasis", pre_emphasis.to_string(), (0.0..1.0).contains(&pre_emphasis), "0 to under 1"),
             ("fft_len", fft_len.to_string(), (64..=65_536).contains(&fft_len) && fft_len.is_power_of_two(), "a power of two from 64 to 65536"),
             ("window_len", window_len.to_string(), (16..=fft_len).contains(&window_len), "16 to fft_len"),
-            ("hop", hop.to_string(), (1..=window_len).contains(&hop), "1 to window_len"),
+            ("hop", hop.to_string(), (1..=window_len / 2).contains(&hop), "1 to half of window_len"),
             ("bands", bands.to_string(), bands == Image::SIDE, "227"),
             ("columns", self.columns.to_string(), self.columns == Image::SIDE, "227"),
             ("channels", self.channels.to_string(), self.channels == 1, "1"),

@@ -57,9 +57,13 @@ impl Slide {
         Image::from_columns(columns)
     }
 
-    /// Whether there are columns that no window has shown yet: the end of a stream still owes one.
+    /// Whether the end of a stream still owes a window: when none has been shown, or when half a
+    /// hop or more has come since.
     pub fn owes_a_window(&self) -> bool {
-        self.taken > self.last_window.unwrap_or(0)
+        match self.last_window {
+            Some(last) => 2 * (self.taken - last) >= self.hop_columns as u64,
+            None => self.taken > 0,
+        }
     }
 
     /// Whether a window has been due since the last reset.
@@ -89,6 +93,8 @@ mod tests {
         let bottom: Vec<u8> = slide.image().rows().next_back().unwrap().to_vec();
         let expected: Vec<u8> = (73..300).map(|n: usize| n as u8).collect();
         assert_eq!(bottom, expected);
+        assert!(!slide.owes_a_window(), "four columns are less than half a hop");
+        columns(12, &mut slide);
         assert!(slide.owes_a_window());
     }
 

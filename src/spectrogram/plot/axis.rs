@@ -125,7 +125,9 @@ impl FrequencyAxis {
             for n in first as u32..=last.max(0.0) as u32 {
                 let hz = f64::from(n) * step;
                 let at = self.at(hz);
-                let fits = (0.0..=1.0).contains(&at) && self.at(hz + step) - at >= 0.7 * min_gap;
+                // Both sides, for the axis ends with the highest band.
+                let length = (self.at(hz + step) - at).max(at - self.at(hz - step));
+                let fits = (0.0..=1.0).contains(&at) && length >= 0.7 * min_gap;
                 if fits && ticks.iter().all(|t| (t.at - at).abs() >= min_gap) {
                     ticks.push(Tick { at, label: frequency_label(hz) });
                 }
@@ -195,9 +197,9 @@ mod tests {
             assert!(ticks.len() >= 4, "{low} to {high} Hz: {ticks:?}");
             assert!(ticks.windows(2).all(|t| t[1].at - t[0].at >= 0.05 - 1e-9), "{ticks:?}");
         }
-        let ticks = FrequencyAxis::new(&recipe, 0.0, 15000.0).ticks(0.053);
+        let ticks = FrequencyAxis::new(&recipe, 0.0, 15000.0).ticks(0.048);
         let labels = labels(&ticks);
-        for expected in ["0 Hz", "500 Hz", "1 kHz", "2 kHz", "5 kHz", "10 kHz"] {
+        for expected in ["0 Hz", "500 Hz", "1 kHz", "2 kHz", "5 kHz", "6 kHz", "10 kHz", "15 kHz"] {
             assert!(labels.contains(&expected), "{labels:?}");
         }
         assert!(labels.iter().all(|label| label.len() <= "1.5 kHz".len()), "{labels:?}");

@@ -18,12 +18,12 @@ const SPECTROGRAM_HEIGHT: f64 = 456.0;
 const SIDE_LEFT: f64 = 944.0;
 const SIDE_WIDTH: f64 = 228.0;
 /// Between the spectrogram and the first waveform: time labels, the colour bar and its labels.
-const MIDDLE: f64 = 56.0;
+const MIDDLE: f64 = 76.0;
 const COLOR_BAR_GAP: f64 = 8.0;
 const COLOR_BAR_HEIGHT: f64 = 12.0;
 /// Between two labels of the frequency axis, at least.
-const FREQUENCY_GAP: f64 = 24.0;
-const WAVEFORM_GAP: f64 = 16.0;
+const FREQUENCY_GAP: f64 = 22.0;
+const WAVEFORM_GAP: f64 = 20.0;
 /// Below the last waveform: time labels, the axis' name, the margin.
 const FOOT: f64 = 62.0;
 const NOTE_HEIGHT: f64 = 22.0;
@@ -173,7 +173,8 @@ impl Figure<'_> {
             self.canvas.line(&[(x, area.bottom()), (x, area.bottom() + 5.0)], FRAME)?;
             self.canvas.text(x, area.bottom() + 16.0, &tick.label, plain(Anchor::Centre))?;
         }
-        Ok(())
+        let middle = area.left + area.width / 2.0;
+        self.canvas.text(middle, area.bottom() + 38.0, "Time (s)", faint(Anchor::Centre))
     }
 
     /// The mean spectrum, lying on its side so that it shares the spectrogram's frequency axis. It
@@ -245,9 +246,7 @@ impl Figure<'_> {
             self.levels(*area, wave, index)?;
         }
         let Some(&last) = areas.last() else { return Ok(()) };
-        self.time_labels(last)?;
-        let middle = last.left + last.width / 2.0;
-        self.canvas.text(middle, last.bottom() + 40.0, "Time (s)", faint(Anchor::Centre))
+        self.time_labels(last)
     }
 
     fn waveform(&mut self, area: Area, wave: &Waveform, limit: f64) -> Result<(), String> {
@@ -272,15 +271,16 @@ impl Figure<'_> {
             self.canvas.fill(column, WAVE);
         }
         self.frame(area)?;
-        // Two digits at most, and one of them in front: the limit is a round peak.
+        // A round peak has at most two digits that count.
         let decimals = (1.0 - limit.log10().floor()).clamp(0.0, 9.0) as usize;
-        for (value, label) in [
-            (-limit, number(-limit, decimals)),
-            (0.0, "0".into()),
-            (limit, number(limit, decimals)),
-        ] {
+        for value in [-limit, 0.0, limit] {
+            let digits = number(value, decimals);
+            let label = match digits.contains('.') {
+                true => digits.trim_end_matches('0').trim_end_matches('.'),
+                false => digits.as_str(),
+            };
             self.canvas.line(&[(area.left - 5.0, y(value)), (area.left, y(value))], FRAME)?;
-            self.canvas.text(area.left - 9.0, y(value), &label, plain(Anchor::Right))?;
+            self.canvas.text(area.left - 9.0, y(value), label, plain(Anchor::Right))?;
         }
         Ok(())
     }

@@ -1,0 +1,217 @@
+//! The rules of the house, as ARCHITECTURE.md states them, checked in the source itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Which of our own modules a module may use. `signal` is everybody's.
+const MAY_USE: [(&str, &[&str]); 13] = [
+    ("signal", &[]),
+    ("ring", &[]),
+    ("capture", &["ring"]),
+    ("spectrogram", &[]),
+    ("network", &[]),
+    ("decide", &[]),
+    ("publish", &[]),
+    // The settings of every stage, to fill them in.
+    ("config", &["capture::settings", "decide::settings", "publish::settings", "spectrogram::settings"]),
+    // The sound model: where these three meet.
+    ("hear", &["network", "spectrogram", "decide"]),
+    ("supervise", &["capture", "ring", "spectrogram", "network", "decide", "publish", "config", "hear"]),
+    ("cli", &["capture", "spectrogram", "network", "decide", "publish", "config", "hear", "supervise"]),
+    ("lib", &[]),
+    ("main", &["cli"]),
+];
+
+/// The one place that may import a foreign crate.
+const HOMES: [(&str, &str); 15] = [
+    ("cpal", "src/capture/device.rs"),
+    ("alsa", "src/capture/device.rs"),
+    ("symphonia", "src/capture/decode.rs"),
+    ("ringbuf", "src/ring.rs"),
+    ("rubato", "src/spectrogram/resample.rs"),
+    ("realfft", "src/spectrogram/"),
+    ("rustfft", "src/spectrogram/"),
+    ("image", "src/spectrogram/image.rs"),
+    ("plotters", "src/spectrogram/plot"),
+    ("tract_onnx", "src/network/"),
+    ("rumqttc", "src/publish/"),
+    ("rustls", "src/publish/"),
+    ("toml", "src/config/"),
+    ("sd_notify", "src/supervise/notify.rs"),
+    ("clap", "src/cli/"),
+];
+
+/// Modules without clock, I/O, threads or logging, and what would show them.
+const PURE: [&str; 2] = ["src/spectrogram/", "src/decide/"];
+const IMPURE: [&str; 9] = [
+    "std::fs", "std::net", "std::thread", "std::time", "std::process", "std::env", "tracing::",
+    "Timestamp::now", "println!",
+];
+
+const FUNCTION_LINES_MAX: usize = 70;
+
+struct Source {
+    /// Relative to the root, with `/`.
+    path: String,
+    text: String,
+    /// The text before the module's tests.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    collect(&root.join("src"), &mut paths);
+    assert!(paths.len() > 40, "the sources were not found");
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a source");
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
+        let relative = path.strip_prefix(root).expect("under the root");
+        Source { path: relative.to_string_lossy().replace('\\', "/"), text, code }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn module(source: &Source) -> &str {
+    let inner = source.path.strip_prefix("src/").expect("under src");
+    inner.split(['/', '.']).next().expect("a name")
+}
+
+fn is_test_module(source: &Source) -> bool {
+    source.path.ends_with("/tests.rs")
+}
+
+#[test]
+fn data_flows_one_way() {
+    let allowed: BTreeMap<&str, &[&str]> = MAY_USE.into_iter().collect();
+    let mut arrows = 0;
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| !is_test_module(source)) {
+        let module = module(source);
+        let may = allowed.get(module).unwrap_or_else(|| panic!("{module} has no rule"));
+        for (number, line) in source.code.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for used in code.split("crate::").skip(1) {
+                arrows += 1;
+                let is_own = used.starts_with(&format!("{module}::"));
+                let is_signal = used.starts_with("signal::");
+                let permitted = may.iter().any(|other| {
+                    used.strip_prefix(other).is_some_and(|rest| rest.starts_with([':', ';', ',']))
+                });
+                if !(is_own || is_signal || permitted) {
+                    wrong.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(arrows > 50, "only {arrows} uses were found: the search is broken");
+    assert!(wrong.is_empty(), "forbidden arrows:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn foreign_crates_have_one_home() {
+    let mut wrong = Vec::new();
+    for (name, home) in HOMES {
+        let mut at_home = false;
+        for source in sources() {
+            let uses = source.code.lines().any(|line| {
+                let line = line.split("//").next().unwrap_or_default().trim_start();
+                !line.contains("crate::")
+                    && line.match_indices(&format!("{name}::")).any(|(at, _)| {
+                        let before = line[..at].chars().next_back();
+                        !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
+                    })
+                    && !line.contains(&format!("super::{name}"))
+            });
+            if uses && source.path.starts_with(home) {
+                at_home = true;
+            } else if uses && !(name == "image" && source.path.starts_with("src/spectrogram/")) {
+                wrong.push(format!("{name} in {}", source.path));
+            }
+        }
+        assert!(at_home, "{name} is not used in {home}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_modules_are_pure() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        if PURE.iter().any(|folder| source.path.starts_with(folder)) {
+            let found = IMPURE.iter().filter(|word| source.code.contains(**word));
+            wrong.extend(found.map(|word| format!("{word} in {}", source.path)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "{} begins without a heading", source.path);
+    }
+}
+
+#[test]
+fn functions_are_short() {
+    let mut longest = 0;
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (line, length) in functions(&source.text) {
+            longest = longest.max(length);
+            if length > FUNCTION_LINES_MAX {
+                wrong.push(format!("{}:{line}: {length} lines", source.path));
+            }
+        }
+    }
+    assert!(longest > 30, "the search for functions is broken");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The first line and the length of each function: from `fn` to the closing brace at its indent.
+fn functions(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let lines: Vec<&str> = text.lines().collect();
+    for (start, line) in lines.iter().enumerate() {
+        let words = line.trim_start();
+        let indent = line.len() - words.len();
+        let head = words.split("fn ").next().unwrap_or_default();
+        let is_function = words.contains("fn ")
+            && head.split_whitespace().all(|word| {
+                matches!(word, "pub" | "const" | "async" | "unsafe") || word.starts_with("pub(")
+            });
+        if is_function && !words.ends_with(';') {
+            let closing = format!("{}}}", " ".repeat(indent));
+            if let Some(length) = lines[start..].iter().position(|line| *line == closing) {
+                found.push((start + 1, length + 1));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_in_the_sources_gives_up() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| !is_test_module(source)) {
+        for (number, line) in source.code.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let bad = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "process::exit"];
+            if bad.iter().any(|word| code.contains(word)) {
+                wrong.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
