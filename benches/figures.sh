@@ -47,7 +47,7 @@ free_port() {
 
 # The golden clips one after the other, over and over: $2 seconds at $3 Hz with $4 channels.
 make_audio() {
-    sox tests/golden/{siren,dog,rain,glass_breaking,thunderstorm,crying_baby}.ogg \
+    sox -V1 tests/golden/{siren,dog,rain,glass_breaking,thunderstorm,crying_baby}.ogg \
         -r "$3" -c "$4" "$1" repeat 100 trim 0 "$2"
 }
 
@@ -209,7 +209,7 @@ figure_classify() {
     make_audio "$work/source.wav" 500 44100 1
     for ((i = 0; i < 100; i++)); do
         format=$([ $((i % 2)) = 0 ] && echo ogg || echo wav)
-        sox "$work/source.wav" "$work/clips/$(printf %03d "$i").$format" trim $((5 * i)) 5
+        sox -V1 "$work/source.wav" "$work/clips/$(printf %03d "$i").$format" trim $((5 * i)) 5
     done
     for format in wav aiff flac ogg; do make_audio "$work/long/file.$format" 180 44100 2; done
     cp tests/golden/siren.png "$work/none/"

@@ -5,6 +5,23 @@
 //! wires them for the daemon and `cli` for everything else. ARCHITECTURE.md is the map.
 
 #![forbid(unsafe_code)]
+// Input never ends the program, and what it writes has one place (`cli::output`).
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::dbg_macro,
+    clippy::todo,
+    clippy::unimplemented
+)]
+// In tests, giving up is the point.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 pub mod capture;
 pub mod cli;

@@ -200,8 +200,14 @@ fn password(
         _ => return None,
     };
     match read_password(&path) {
-        Ok(password) => Some(Secret::new(password)),
-        Err(reason) => {
+        // The unit's default for a credential that nobody has set.
+        Ok(password) if password.is_empty() && key == "user" => None,
+        Ok(password) if !password.is_empty() => Some(Secret::new(password)),
+        unusable => {
+            let reason = match unusable {
+                Ok(_) => "it is empty".to_owned(),
+                Err(error) => error.to_string(),
+            };
             mqtt.wrong(key, format!("cannot use the password file {}: {reason}", path.display()));
             None
         }
@@ -216,8 +222,7 @@ fn read_password(path: &Path) -> io::Result<String> {
     let password = password.strip_suffix('\r').unwrap_or(password);
     let length = u64::try_from(password.len()).unwrap_or(u64::MAX);
     match length {
-        0 => Err(io::Error::other("it is empty")),
-        1..=PASSWORD_BYTES_MAX => Ok(password.to_owned()),
+        0..=PASSWORD_BYTES_MAX => Ok(password.to_owned()),
         _ => Err(io::Error::other(format!("it is longer than {PASSWORD_BYTES_MAX} bytes"))),
     }
 }

@@ -377,6 +377,9 @@ fn the_password_comes_from_its_file_or_from_systemd() {
         Some(" from file ")
     );
     assert_eq!(password("[mqtt]\nhost = \"b\""), None);
+    // What the unit gives when nobody has set a password.
+    std::fs::write(folder.path().join("mqtt_password"), "\n").unwrap();
+    assert_eq!(password(user), None);
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Figure<'_> {
         let channels = self.input.channels.len();
         let heard = match self.input.channel {
             _ if channels == 1 => "mono".to_owned(),
-            Some(index) => format!("channel {index} of {channels}, counted from 0"),
+            Some(index) => format!("channel {} of {channels}", index + 1),
             None => format!("mean of {channels} channels"),
         };
         let rate = frequency_label(f64::from(self.input.sample_rate_hz));
@@ -298,7 +298,7 @@ impl Figure<'_> {
         let (left, right) = (SIDE_LEFT, SIDE_LEFT + SIDE_WIDTH);
         let mut lines = vec![("peak", dbfs(wave.peak)), ("RMS", dbfs(wave.rms))];
         if self.input.channels.len() > 1 {
-            lines.insert(0, ("channel", index.to_string()));
+            lines.insert(0, ("channel", (index + 1).to_string()));
         }
         let first = middle - 20.0 * (lines.len() - 1) as f64 / 2.0;
         for (n, (name, value)) in lines.iter().enumerate() {
