@@ -123,7 +123,8 @@ impl SoundModel {
         let mut ranked: Vec<(&Arc<str>, f32)> =
             self.classes.iter().zip(scores.iter().copied()).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let named = |(class, score): (&Arc<str>, f32)| ClassScore { class: Arc::clone(class), score };
+        let named =
+            |(class, score): (&Arc<str>, f32)| ClassScore { class: Arc::clone(class), score };
         ranked.into_iter().take(count).map(named).collect()
     }
 }

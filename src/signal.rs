@@ -114,7 +114,8 @@ pub struct SourceStatus {
     /// Why, in words for a person: the device's own error, the exit status of a command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Level of the last second in dBFS (a full-scale sine is -3.01), absent while not hearing.
+    /// Level of the newest audio (half a second by default) in dBFS (a full-scale sine is -3.01),
+    /// absent while not hearing.
     pub level_dbfs: Option<f32>,
     /// Frames that the ring had no room for, since the start.
     pub lost_samples: u64,
@@ -150,7 +151,7 @@ pub struct Event {
     pub score_peak: f32,
     /// Mean score of the windows over the off-threshold so far, 0 to 1.
     pub score_mean: f32,
-    /// Highest level of those windows' newest audio, in dBFS.
+    /// Highest level in those windows, in dBFS.
     pub level_dbfs: f32,
     /// Digest of the model that heard it.
     pub model: Arc<str>,

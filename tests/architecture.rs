@@ -13,11 +13,20 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("decide", &[]),
     ("publish", &[]),
     // The settings of every stage, to fill them in.
-    ("config", &["capture::settings", "decide::settings", "publish::settings", "spectrogram::settings"]),
+    (
+        "config",
+        &["capture::settings", "decide::settings", "publish::settings", "spectrogram::settings"],
+    ),
     // The sound model: where these three meet.
     ("hear", &["network", "spectrogram", "decide"]),
-    ("supervise", &["capture", "ring", "spectrogram", "network", "decide", "publish", "config", "hear"]),
-    ("cli", &["capture", "spectrogram", "network", "decide", "publish", "config", "hear", "supervise"]),
+    (
+        "supervise",
+        &["capture", "ring", "spectrogram", "network", "decide", "publish", "config", "hear"],
+    ),
+    (
+        "cli",
+        &["capture", "spectrogram", "network", "decide", "publish", "config", "hear", "supervise"],
+    ),
     ("lib", &[]),
     ("main", &["cli"]),
 ];
@@ -44,8 +53,15 @@ const HOMES: [(&str, &str); 15] = [
 /// Modules without clock, I/O, threads or logging, and what would show them.
 const PURE: [&str; 2] = ["src/spectrogram/", "src/decide/"];
 const IMPURE: [&str; 9] = [
-    "std::fs", "std::net", "std::thread", "std::time", "std::process", "std::env", "tracing::",
-    "Timestamp::now", "println!",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::time",
+    "std::process",
+    "std::env",
+    "tracing::",
+    "Timestamp::now",
+    "println!",
 ];
 
 const FUNCTION_LINES_MAX: usize = 70;
@@ -191,7 +207,7 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
             && head.split_whitespace().all(|word| {
                 matches!(word, "pub" | "const" | "async" | "unsafe") || word.starts_with("pub(")
             });
-        if is_function && !words.ends_with(';') {
+        if is_function && !words.ends_with([';', '}']) {
             let closing = format!("{}}}", " ".repeat(indent));
             if let Some(length) = lines[start..].iter().position(|line| *line == closing) {
                 found.push((start + 1, length + 1));
@@ -207,7 +223,8 @@ fn nothing_in_the_sources_gives_up() {
     for source in sources().iter().filter(|source| !is_test_module(source)) {
         for (number, line) in source.code.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let bad = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "process::exit"];
+            let bad =
+                [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "process::exit"];
             if bad.iter().any(|word| code.contains(word)) {
                 wrong.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
             }

@@ -104,12 +104,20 @@ fn events_lie_where_the_sounds_are() {
     let seconds = |event: &Value, key: &str| {
         let text = event[key].as_str().expect("a time");
         let (_, clock) = text.split_once('T').expect("RFC 3339");
-        let parts: Vec<f64> =
-            clock.trim_end_matches('Z').split(':').map(|part| part.parse().expect("a number")).collect();
+        let parts: Vec<f64> = clock
+            .trim_end_matches('Z')
+            .split(':')
+            .map(|part| part.parse().expect("a number"))
+            .collect();
         parts[0] * 3_600.0 + parts[1] * 60.0 + parts[2]
     };
     // Onsets and ends of assets/README.md, against the first of them.
-    let truth = [("siren", 2.0, 6.4), ("thunderstorm", 10.0, 14.6), ("glass_breaking", 18.0, 22.5), ("dog", 26.0, 30.4)];
+    let truth = [
+        ("siren", 2.0, 6.4),
+        ("thunderstorm", 10.0, 14.6),
+        ("glass_breaking", 18.0, 22.5),
+        ("dog", 26.0, 30.4),
+    ];
     let ends: Vec<&Value> = events.iter().filter(|event| event["phase"] == "end").collect();
     let origin = seconds(ends[0], "start") - truth[0].1;
     for (event, (class, start, end)) in ends.iter().zip(truth) {
@@ -266,9 +274,8 @@ fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
     assert!(!has_event(&watcher.seen(), "siren", "start"));
     write_classes(&config, "[\"siren\"]");
     daemon.signal(Signal::SIGHUP);
-    watcher.wait_for("the siren, now that it is asked for", |seen| {
-        has_event(seen, "siren", "start")
-    });
+    watcher
+        .wait_for("the siren, now that it is asked for", |seen| has_event(seen, "siren", "start"));
     watcher.wait_for_latest("hearken/rig/file/sound/siren", "ON");
     daemon.signal(Signal::SIGTERM);
     assert!(daemon.end().success());
@@ -307,7 +314,12 @@ fn twenty_sources_at_once_lose_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config.toml");
     let sources: String = (0..20)
-        .map(|n| format!("[[source]]\nname = \"file{n}\"\nfile = \"{}\"\npace = \"fast\"\n", soundscape()))
+        .map(|n| {
+            format!(
+                "[[source]]\nname = \"file{n}\"\nfile = \"{}\"\npace = \"fast\"\n",
+                soundscape()
+            )
+        })
         .collect();
     std::fs::write(&config, sources).expect("written");
     let mut daemon = Daemon::start({

@@ -85,7 +85,10 @@ fn images_equal_the_reference() {
         // Without a resampler only roundings differ; two good resamplers differ at the band's edge.
         let resampled = item["sample_rate"] != 32_000;
         let (mean_max, share_max) = if resampled { (0.05, 0.002) } else { (0.001, 0.0) };
-        assert!(mean <= mean_max && share <= share_max, "{name}: mean {mean}, {share} over 1 level");
+        assert!(
+            mean <= mean_max && share <= share_max,
+            "{name}: mean {mean}, {share} over 1 level"
+        );
     }
 }
 

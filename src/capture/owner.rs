@@ -342,6 +342,8 @@ impl Owner {
     fn close(&mut self) {
         self.attempt = None;
         let Some(live) = self.live.take() else { return };
+        // The listening side must not wait for a stream whose closing hangs.
+        live.meter.abandon();
         let (sender, done) = bounded::<()>(1);
         let spawned = self.helpers.spawn("capture-close", move || {
             drop(live);

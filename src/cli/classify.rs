@@ -71,10 +71,9 @@ impl Classify {
             Reporter::new(format, plan.model.clone(), self.out_dir.clone(), self.force)?;
         let progress = output::progress(files.len());
         let files: Arc<[PathBuf]> = files.into();
-        let jobs = self.jobs.map_or_else(
-            || thread::available_parallelism().map_or(1, usize::from),
-            usize::from,
-        );
+        let jobs = self
+            .jobs
+            .map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
         let results = start(&plan, &files, jobs)?;
         // Files end in any order and are reported in theirs.
         let mut waiting = std::collections::BTreeMap::new();
@@ -99,7 +98,11 @@ impl Classify {
         }
         progress.finish_and_clear();
         if next < files.len() {
-            bail!("{} of {} files were not heard: a worker ended early", files.len() - next, files.len());
+            bail!(
+                "{} of {} files were not heard: a worker ended early",
+                files.len() - next,
+                files.len()
+            );
         }
         Ok(outcome)
     }
@@ -117,8 +120,7 @@ impl Classify {
             ..DetectionSettings::default()
         };
         let rules = model.rules(&settings).map_err(RuleProblems)?;
-        let channel =
-            if self.first_channel { ChannelChoice::First } else { ChannelChoice::Mix };
+        let channel = if self.first_channel { ChannelChoice::First } else { ChannelChoice::Mix };
         Ok(Plan { model, rules, hop_s: self.hop, channel })
     }
 }

@@ -1,5 +1,7 @@
 //! `hearken devices`: what can be listened to.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 
 use super::{Outcome, output};
@@ -19,9 +21,9 @@ impl Devices {
             let line = if self.json { serde_json::to_string(device)? } else { describe(device) };
             output::write_line(&line)?;
         }
-        if devices.is_empty() {
+        if !devices.iter().any(|device| device.chosen.is_some()) {
             output::complain(
-                "no input device was found; is a microphone plugged in, and may this user use it \
+                "no input device can be listened to; is a microphone plugged in, and may this user use it \
                  (group `audio`)?",
             );
         }
@@ -40,13 +42,15 @@ fn describe(device: &DeviceInfo) -> String {
         ),
         (None, None) => "can't be listened to".to_owned(),
     };
-    let (least, most) = device.channels;
-    let (lowest, highest) = device.sample_rates_hz;
-    format!(
-        "id:{}{default}\n    {}\n    {state}; offers {least} to {most} channels, {lowest} to \
-         {highest} Hz, {}",
-        device.id,
-        device.name,
-        device.sample_formats.join(" ")
-    )
+    let mut text = format!("id:{}{default}\n    {}\n    {state}", device.id, device.name);
+    if !device.sample_formats.is_empty() {
+        let ((least, most), (lowest, highest)) = (device.channels, device.sample_rates_hz);
+        let formats = device.sample_formats.join(" ");
+        // Writing to a String can't fail.
+        let _ = write!(
+            text,
+            "; offers {least} to {most} channels, {lowest} to {highest} Hz, {formats}"
+        );
+    }
+    text
 }

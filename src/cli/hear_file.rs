@@ -147,10 +147,8 @@ fn analyse(
         channels: file.channels(),
         choice: plan.channel,
     };
-    let mut analyser =
-        Analyser::new(recipe, format, recipe.hop_columns(plan.hop_s)).map_err(|error| {
-            HearError::Spectrogram { path: path.display().to_string(), error }
-        })?;
+    let mut analyser = Analyser::new(recipe, format, recipe.hop_columns(plan.hop_s))
+        .map_err(|error| HearError::Spectrogram { path: path.display().to_string(), error })?;
     let mut block = Vec::new();
     let incomplete = loop {
         block.clear();
@@ -165,8 +163,7 @@ fn analyse(
 }
 
 fn read_image(path: &Path) -> Result<Vec<u8>, HearError> {
-    let unreadable =
-        |error| HearError::Unreadable { path: path.display().to_string(), error };
+    let unreadable = |error| HearError::Unreadable { path: path.display().to_string(), error };
     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
     if bytes > PNG_BYTES_MAX {
         let error = ImageError::Unreadable(format!("{bytes} bytes are too many"));

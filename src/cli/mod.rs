@@ -118,7 +118,11 @@ fn man(page: &mut Vec<u8>) -> std::io::Result<()> {
     command.build();
     clap_mangen::Man::new(command.clone()).render(page)?;
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        writeln!(page, ".SH \"{}\"", sub.get_display_name().unwrap_or(sub.get_name()).to_uppercase())?;
+        writeln!(
+            page,
+            ".SH \"{}\"",
+            sub.get_display_name().unwrap_or(sub.get_name()).to_uppercase()
+        )?;
         clap_mangen::Man::new(sub.clone()).render_description_section(page)?;
         clap_mangen::Man::new(sub.clone()).render_options_section(page)?;
     }

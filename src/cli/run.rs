@@ -86,15 +86,23 @@ impl Run {
         let mut settings = read()?;
         start_log(settings.log.level);
         let model = SoundModel::load(settings.model.as_deref())?;
-        if demo && wants_devices_only(&settings) && no_microphone() {
+        let recording = demo && wants_default_device(&settings) && no_microphone();
+        if recording {
             output::complain(
                 "there is no microphone on this machine; listening to a bundled recording \
                  instead, over and over",
             );
             use_recording(&mut settings);
         }
+        let reread = move || {
+            let mut settings = read()?;
+            if recording {
+                use_recording(&mut settings);
+            }
+            Ok(settings)
+        };
         let events = EventWriter { format, out: Box::new(std::io::stdout()) };
-        let outcome = supervise::run(settings, model, events, Box::new(read))?;
+        let outcome = supervise::run(settings, model, events, Box::new(reread))?;
         Ok(match outcome {
             supervise::Outcome::Asked | supervise::Outcome::AllEnded => Outcome::Done,
             supervise::Outcome::SomeFailed => Outcome::SomeFailed,
@@ -127,7 +135,7 @@ impl Run {
     }
 }
 
-fn wants_devices_only(settings: &Settings) -> bool {
+fn wants_default_device(settings: &Settings) -> bool {
     settings
         .sources
         .iter()
@@ -150,10 +158,7 @@ fn use_recording(settings: &mut Settings) {
 
 /// Logs go to standard error; under systemd, which adds its own, without times.
 fn start_log(level: LogLevel) {
-    let filter = tracing_subscriber::EnvFilter::new(format!(
-        "off,hearken={}",
-        level.as_str(),
-    ));
+    let filter = tracing_subscriber::EnvFilter::new(format!("off,hearken={}", level.as_str(),));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -149,11 +149,7 @@ fn decode(path: &Path, at_s: f64, seconds: f64) -> anyhow::Result<Recording> {
 }
 
 /// The window that begins where the recording begins.
-fn image(
-    recording: &Recording,
-    channel: Option<usize>,
-    recipe: &Recipe,
-) -> anyhow::Result<Image> {
+fn image(recording: &Recording, channel: Option<usize>, recipe: &Recipe) -> anyhow::Result<Image> {
     let chosen: Vec<&Vec<f32>> = match channel {
         Some(index) => recording.channels.iter().skip(index).take(1).collect(),
         None => recording.channels.iter().collect(),

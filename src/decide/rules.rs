@@ -268,7 +268,8 @@ mod tests {
             suppressed_by: Some(vec!["wolf".to_owned()]),
             ..RuleOverride::default()
         };
-        wrong.overrides = vec![("siren".to_owned(), over), ("Dog".to_owned(), RuleOverride::default())];
+        wrong.overrides =
+            vec![("siren".to_owned(), over), ("Dog".to_owned(), RuleOverride::default())];
         let problems = Rules::resolve(&classes(), &defaults(), &wrong).unwrap_err();
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let text = text.join("\n");

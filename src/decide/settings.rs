@@ -47,7 +47,7 @@ pub struct DetectionSettings {
     /// One knob for people who want one, 0 to 1. 0.5 leaves the model's thresholds; towards 1 they
     /// fall (more events, more false alarms), towards 0 they rise.
     pub sensitivity: f32,
-    /// Windows whose newest audio is quieter than this (dBFS) hear nothing.
+    /// Windows in which no hop is as loud as this (dBFS) hear nothing.
     pub min_level_dbfs: f32,
     /// Classes to report; empty: those that the model recommends, or all.
     pub classes: Vec<String>,
@@ -58,11 +58,6 @@ pub struct DetectionSettings {
 impl Default for DetectionSettings {
     /// The model's own rules.
     fn default() -> Self {
-        Self {
-            sensitivity: 0.5,
-            min_level_dbfs: -70.0,
-            classes: Vec::new(),
-            overrides: Vec::new(),
-        }
+        Self { sensitivity: 0.5, min_level_dbfs: -70.0, classes: Vec::new(), overrides: Vec::new() }
     }
 }

@@ -54,6 +54,8 @@ struct Class {
     history: VecDeque<Option<f64>>,
     /// Totals over those hits, which may become an event.
     candidate: Tally,
+    /// Where a sound began that has its hits and waits for its minimum duration or the cooldown.
+    confirmed_s: Option<f64>,
     open: Option<Open>,
     /// When the last event of this class ended.
     closed_s: f64,
@@ -102,6 +104,7 @@ impl Tracker {
             rule: rule.clone(),
             history: VecDeque::with_capacity(rule.rule.of as usize),
             candidate: Tally::NONE,
+            confirmed_s: None,
             open: None,
             closed_s: f64::NEG_INFINITY,
         };
@@ -145,6 +148,7 @@ impl Tracker {
             let Some(class) = class else { continue };
             class.history.clear();
             class.candidate = Tally::NONE;
+            class.confirmed_s = None;
             if let Some(open) = class.open.take() {
                 let end_s = if open.still_on { end_s } else { open.sound_end_s };
                 changes.push(class.end(index, open, end_s));
@@ -179,12 +183,7 @@ impl Tracker {
 
 impl Class {
     /// The class is off: count hits.
-    fn watch(
-        &mut self,
-        index: usize,
-        score: f32,
-        heard: &Heard<'_>,
-    ) -> Option<Change> {
+    fn watch(&mut self, index: usize, score: f32, heard: &Heard<'_>) -> Option<Change> {
         let rule = &self.rule.rule;
         let evidence_s = f64::from(rule.evidence_s);
         let onset_s = if heard.first { heard.start_s } else { heard.end_s - evidence_s };
@@ -200,13 +199,18 @@ impl Class {
         if hits == 0 {
             self.candidate = Tally::NONE;
         }
-        let first_onset_s = self.history.iter().flatten().copied().next()?;
-        let start_s = first_onset_s.max(self.closed_s).max(0.0);
-        let long_enough = heard.end_s - start_s >= f64::from(rule.min_duration_s);
-        let rested = heard.end_s - self.closed_s >= f64::from(rule.cooldown_s);
-        if !hit || hits < rule.hits as usize || !long_enough || !rested {
+        if hits < rule.hits as usize {
+            self.confirmed_s = None;
             return None;
         }
+        let first_onset_s = self.history.iter().flatten().copied().next()?;
+        let start_s = *self.confirmed_s.get_or_insert(first_onset_s.max(self.closed_s).max(0.0));
+        let long_enough = heard.end_s - start_s >= f64::from(rule.min_duration_s);
+        let rested = heard.end_s - self.closed_s >= f64::from(rule.cooldown_s);
+        if !hit || !long_enough || !rested {
+            return None;
+        }
+        self.confirmed_s = None;
         let tally = std::mem::replace(&mut self.candidate, Tally::NONE);
         self.history.clear();
         self.open = Some(Open {
@@ -321,16 +325,19 @@ mod tests {
 
     #[test]
     fn two_of_three_start_it_and_hysteresis_keeps_it() {
-        let changes = run(rule(), &[0.0, 0.7, 0.1, 0.9, 0.4, 0.35, 0.2, 0.1, 0.1, 0.1]);
+        let mut scores = vec![0.0, 0.7, 0.1, 0.9];
+        scores.extend([0.4; 9]);
+        scores.extend([0.35, 0.2, 0.1, 0.1, 0.1]);
+        let changes = run(rule(), &scores);
         assert_eq!(changes.len(), 2, "{changes:?}");
         let (window, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
         assert_eq!((window, sound.class), (3, 0));
         assert_eq!(sound.start_s, end_s(1) - 1.0);
         let (window, Change::End { sound, end_s: end }) = changes[1] else { panic!("{changes:?}") };
-        assert_eq!(window, 8);
-        assert_eq!(end, end_s(5) - WINDOW_S + 1.0);
+        assert_eq!(window, 16);
+        assert_eq!(end, end_s(13) - WINDOW_S + 1.0);
         assert!((sound.score_peak - 0.9).abs() < 1e-6);
-        assert!((sound.score_mean - (0.7 + 0.9 + 0.4 + 0.35) / 4.0).abs() < 1e-6);
+        assert!((sound.score_mean - (0.7 + 0.9 + 9.0 * 0.4 + 0.35) / 12.0).abs() < 1e-6);
     }
 
     #[test]

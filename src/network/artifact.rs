@@ -173,11 +173,13 @@ fn read_metadata(proto: &ModelProto) -> Result<Metadata, ModelError> {
     }
     let outputs: Vec<String> = json(proto, "outputs")?;
     if outputs.is_empty() || outputs.len() > OUTPUTS_MAX {
-        return wrong("outputs", format!("{} names, allowed are 1 to {OUTPUTS_MAX}", outputs.len()));
+        return wrong(
+            "outputs",
+            format!("{} names, allowed are 1 to {OUTPUTS_MAX}", outputs.len()),
+        );
     }
-    let bad_name = |name: &&String| {
-        name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control())
-    };
+    let bad_name =
+        |name: &&String| name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control());
     if let Some(name) = outputs.iter().find(bad_name) {
         return wrong("outputs", format!("{name:?} is no name of 1 to 64 printable characters"));
     }

@@ -75,7 +75,7 @@ pub enum PublishError {
     CorrectTls(#[from] TlsError),
     /// A person has to choose another port.
     #[error(
-        "the embedded broker can't listen on 127.0.0.1:{port} ({source}): set \
+        "the embedded broker can't listen on 127.0.0.1:{port}: set \
          mqtt.embedded_port to a free port, or mqtt.host to the broker that is there already"
     )]
     ChoosePort { port: u16, source: io::Error },

@@ -29,7 +29,9 @@ pub struct PublishSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Broker {
     /// Our own, in this process, on 127.0.0.1 only. Port 0 is not allowed.
-    Embedded { port: u16 },
+    Embedded {
+        port: u16,
+    },
     Remote(RemoteBroker),
     /// No MQTT at all.
     Off,

@@ -133,11 +133,7 @@ impl Analyser {
                 columns: 0,
                 since_slice: 0,
                 shown: false,
-                levels: Levels {
-                    hop: recipe.hop,
-                    hops: VecDeque::new(),
-                    recent: VecDeque::new(),
-                },
+                levels: Levels { hop: recipe.hop, hops: VecDeque::new(), recent: VecDeque::new() },
             },
             recipe: recipe.clone(),
             format,
@@ -243,8 +239,11 @@ fn resampler(recipe: &Recipe, format: InputFormat) -> Result<Resampler, Spectrog
         let why = "the rate is zero".to_owned();
         return Err(SpectrogramError::Rate { rate_hz, recipe_hz, why });
     }
-    Resampler::new(rate_hz, recipe_hz)
-        .map_err(|why| SpectrogramError::Rate { rate_hz, recipe_hz, why })
+    Resampler::new(rate_hz, recipe_hz).map_err(|why| SpectrogramError::Rate {
+        rate_hz,
+        recipe_hz,
+        why,
+    })
 }
 
 #[cfg(test)]
@@ -313,9 +312,7 @@ mod tests {
             let last = shown.last().unwrap();
             assert!((last.end_s - 6.0 - f64::from(lost_s)).abs() < 0.05, "{}", last.end_s);
             let image = last.image.as_ref().unwrap();
-            let black = (0..Image::SIDE)
-                .filter(|&x| image.rows().all(|row| row[x] == 0))
-                .count();
+            let black = (0..Image::SIDE).filter(|&x| image.rows().all(|row| row[x] == 0)).count();
             assert!(shown.len() >= windows, "{} windows", shown.len());
             let expected = if lost_s == 1 { 44..=47 } else { 179..=183 };
             assert!(expected.contains(&black), "{black} silent columns for {lost_s} s");

@@ -96,18 +96,53 @@ impl Recipe {
         let Self { bands, min_hz, max_hz, power_floor, min_db, max_db, .. } = *self;
         let nyquist_hz = sample_rate_hz as f32 / 2.0;
         let checks = [
-            ("sample_rate_hz", sample_rate_hz.to_string(), (8_000..=192_000).contains(&sample_rate_hz), "8000 to 192000"),
-            ("pre_emphasis", pre_emphasis.to_string(), (0.0..1.0).contains(&pre_emphasis), "0 to under 1"),
-            ("fft_len", fft_len.to_string(), (64..=65_536).contains(&fft_len) && fft_len.is_power_of_two(), "a power of two from 64 to 65536"),
-            ("window_len", window_len.to_string(), (16..=fft_len).contains(&window_len), "16 to fft_len"),
-            ("hop", hop.to_string(), (1..=window_len / 2).contains(&hop), "1 to half of window_len"),
+            (
+                "sample_rate_hz",
+                sample_rate_hz.to_string(),
+                (8_000..=192_000).contains(&sample_rate_hz),
+                "8000 to 192000",
+            ),
+            (
+                "pre_emphasis",
+                pre_emphasis.to_string(),
+                (0.0..1.0).contains(&pre_emphasis),
+                "0 to under 1",
+            ),
+            (
+                "fft_len",
+                fft_len.to_string(),
+                (64..=65_536).contains(&fft_len) && fft_len.is_power_of_two(),
+                "a power of two from 64 to 65536",
+            ),
+            (
+                "window_len",
+                window_len.to_string(),
+                (16..=fft_len).contains(&window_len),
+                "16 to fft_len",
+            ),
+            (
+                "hop",
+                hop.to_string(),
+                (1..=window_len / 2).contains(&hop),
+                "1 to half of window_len",
+            ),
             ("bands", bands.to_string(), bands == Image::SIDE, "227"),
             ("columns", self.columns.to_string(), self.columns == Image::SIDE, "227"),
             ("channels", self.channels.to_string(), self.channels == 1, "1"),
             ("min_hz", min_hz.to_string(), min_hz >= 0.0 && min_hz < max_hz, "0 to under max_hz"),
             ("max_hz", max_hz.to_string(), max_hz <= nyquist_hz, "at most half the sample rate"),
-            ("power_floor", power_floor.to_string(), power_floor > 0.0 && power_floor <= 1.0, "over 0 to 1"),
-            ("min_db", min_db.to_string(), (-200.0..max_db).contains(&min_db), "-200 to under max_db"),
+            (
+                "power_floor",
+                power_floor.to_string(),
+                power_floor > 0.0 && power_floor <= 1.0,
+                "over 0 to 1",
+            ),
+            (
+                "min_db",
+                min_db.to_string(),
+                (-200.0..max_db).contains(&min_db),
+                "-200 to under max_db",
+            ),
             ("max_db", max_db.to_string(), max_db <= 200.0, "at most 200"),
         ];
         for (key, value, good, allowed) in checks {

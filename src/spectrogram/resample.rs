@@ -6,7 +6,7 @@ use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
 /// Input frames a block holds, about: long blocks keep the filter's edge close to the Nyquist
 /// frequency and cost less, short ones answer sooner.
-const BLOCK_FRAMES: usize = 1024;
+const BLOCK_FRAMES: u32 = 2048;
 
 /// A mono stream resampler. Blocks of fixed size are cut from the stream, so that the output does
 /// not depend on how the input was chunked.
@@ -40,7 +40,7 @@ impl Resampler {
             let fft = Fft::new_custom(
                 input_hz as usize,
                 output_hz as usize,
-                BLOCK_FRAMES,
+                block_frames(input_hz, output_hz),
                 1,
                 1,
                 window,
@@ -101,6 +101,19 @@ impl Resampler {
     }
 }
 
+/// Input frames of a block: a multiple of the shortest that both rates divide into whole frames,
+/// and even, since the filter's delay is half a block and has to be whole frames too.
+fn block_frames(input_hz: u32, output_hz: u32) -> usize {
+    let (mut a, mut b) = (input_hz, output_hz);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    let shortest = input_hz / a.max(1);
+    let blocks = BLOCK_FRAMES.div_ceil(shortest.max(1));
+    let blocks = if shortest % 2 == 1 { blocks.next_multiple_of(2) } else { blocks };
+    shortest.saturating_mul(blocks) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,9 +141,8 @@ mod tests {
                 let output = resample(&sine(from_hz, hz, frames), from_hz, 32_000, 1_000);
                 assert_eq!(output.len(), 32_000, "{from_hz} Hz");
                 let expected = sine(32_000, hz, 32_000);
-                let worst = (2_000..30_000)
-                    .map(|n| (output[n] - expected[n]).abs())
-                    .fold(0.0, f32::max);
+                let worst =
+                    (2_000..30_000).map(|n| (output[n] - expected[n]).abs()).fold(0.0, f32::max);
                 assert!(worst < 2e-3, "{hz} Hz at {from_hz} Hz is off by {worst}");
             }
         }

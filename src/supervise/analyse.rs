@@ -88,8 +88,7 @@ impl AnalyseJob {
         self.board.set_level(Some(slice.level_dbfs));
         if slice.image.is_some() {
             let end_at = clock.at(slice.end_s);
-            let delivery =
-                Delivery { ended: None, slice: Some(TimedSlice { slice, end_at }) };
+            let delivery = Delivery { ended: None, slice: Some(TimedSlice { slice, end_at }) };
             let dropped = self.lane.send(delivery).unwrap_or(0);
             self.board.dropped_windows.add(dropped);
         }

@@ -74,13 +74,8 @@ mod tests {
     use super::*;
 
     fn window(end_s: f64) -> Delivery {
-        let slice = Slice {
-            end_s,
-            level_dbfs: -20.0,
-            window_level_dbfs: -20.0,
-            image: None,
-            first: false,
-        };
+        let slice =
+            Slice { end_s, level_dbfs: -20.0, window_level_dbfs: -20.0, image: None, first: false };
         let end_at = Timestamp::from_nanos(0).plus_seconds(end_s);
         Delivery { ended: None, slice: Some(TimedSlice { slice, end_at }) }
     }

@@ -82,6 +82,8 @@ struct Daemon {
     signals: signal_hook::iterator::Signals,
     notifier: notify::Notifier,
     reread: Reread,
+    /// Those that have been said.
+    dropped_events: u64,
 }
 
 impl Daemon {
@@ -137,6 +139,7 @@ impl Daemon {
             signals,
             notifier,
             reread,
+            dropped_events: 0,
         })
     }
 
@@ -166,6 +169,7 @@ impl Daemon {
             let levels = now.duration_since(last_level) >= LEVEL_EVERY;
             if levels {
                 last_level = now;
+                self.note_dropped_events();
             }
             self.tell(now, elapsed, levels);
             if let Ok(result) = self.classified.try_recv() {
@@ -217,6 +221,16 @@ impl Daemon {
         }
     }
 
+    /// Lost events are said, not only counted.
+    fn note_dropped_events(&mut self) {
+        let dropped = self.sinks.dropped_events();
+        if dropped > self.dropped_events {
+            let more = dropped - self.dropped_events;
+            tracing::error!("{more} events were lost on the way to the broker, {dropped} in all");
+            self.dropped_events = dropped;
+        }
+    }
+
     fn feed_watchdog(&self, now: Instant, last_ping: &mut Option<Instant>) {
         let window = Duration::from_secs_f64(self.model.recipe.window_s());
         let Some(every) = self.notifier.watchdog_interval() else { return };
@@ -255,17 +269,12 @@ impl Daemon {
         self.notifier.stopping();
         let Self { sources, sinks, classified, .. } = self;
         // Each capture may take a while to let go of its device, so they stop side by side.
-        let stopping: Vec<_> = sources
-            .into_iter()
-            .map(|source| std::thread::spawn(move || source.stop()))
-            .collect();
+        let stopping: Vec<_> =
+            sources.into_iter().map(|source| std::thread::spawn(move || source.stop())).collect();
         let patience = SHUTDOWN_MAX.saturating_sub(FAREWELL_MIN);
         // A file that was heard to its end has all its windows judged, however long it takes.
-        let result = if asked {
-            classified.recv_timeout(patience).ok()
-        } else {
-            classified.recv().ok()
-        };
+        let result =
+            if asked { classified.recv_timeout(patience).ok() } else { classified.recv().ok() };
         if result.is_none() {
             tracing::warn!("the classification did not end in time; open events may be missing");
         }

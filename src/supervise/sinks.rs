@@ -50,12 +50,13 @@ impl Sinks {
         let publisher = publish::start(settings, roster, commands)?;
         let (lines, waiting) = bounded::<Event>(LINES_MAX);
         let EventWriter { format, mut out } = events;
-        let terminal = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-            for event in waiting {
-                // A closed terminal is no reason to stop listening.
-                let _ = writeln!(out, "{}", line(&event, format)).and_then(|()| out.flush());
-            }
-        })?;
+        let terminal =
+            std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
+                for event in waiting {
+                    // A closed terminal is no reason to stop listening.
+                    let _ = writeln!(out, "{}", line(&event, format)).and_then(|()| out.flush());
+                }
+            })?;
         Ok(Self { publisher, lines, terminal, omitted: AtomicU64::new(0) })
     }
 
@@ -67,6 +68,12 @@ impl Sinks {
             self.omitted.fetch_add(1, Ordering::Relaxed);
         }
         self.publisher.send(report);
+    }
+
+    /// Events that were lost on the way to the broker so far: the queue was full, or it refused
+    /// them.
+    pub fn dropped_events(&self) -> u64 {
+        self.publisher.health().dropped_events
     }
 
     /// Tells the broker what exists now.
@@ -107,9 +114,7 @@ fn line(event: &Event, format: EventFormat) -> String {
 fn text(event: &Event) -> String {
     let Event { source, class, score_peak, level_dbfs, start, end, .. } = event;
     let (at, word, tail) = match (event.phase, end) {
-        (Phase::End, Some(end)) => {
-            (end, "END  ", format!("  {:.1} s", end.seconds_since(*start)))
-        }
+        (Phase::End, Some(end)) => (end, "END  ", format!("  {:.1} s", end.seconds_since(*start))),
         _ => (start, "START", String::new()),
     };
     format!("{at}  {word}  {source}  {class}  {score_peak:.2}  {level_dbfs:.0} dBFS{tail}")

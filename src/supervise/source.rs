@@ -34,6 +34,8 @@ pub struct LiveSource {
     state: SourceState,
     since: Timestamp,
     detail: Option<String>,
+    /// The wait for the next attempt has been told.
+    retrying: bool,
     told: Option<(Instant, SourceStatus)>,
 }
 
@@ -71,6 +73,7 @@ impl LiveSource {
             state: SourceState::Opening,
             since: Timestamp::now(),
             detail: None,
+            retrying: false,
             told: None,
         };
         Ok((live, deliveries))
@@ -78,17 +81,34 @@ impl LiveSource {
 
     /// Takes over what the capture says.
     pub fn change(&mut self, change: StateChange) {
-        let why = change.detail.as_deref().unwrap_or_default();
+        self.log(&change);
+        self.state = change.state;
+        self.since = change.since;
+        self.detail = change.detail;
+    }
+
+    /// Says a change once: a device that stays away is tried again every few seconds, each time
+    /// for the same reason, and that is for the debug log.
+    fn log(&mut self, change: &StateChange) {
         let (name, state) = (&self.name, change.state.as_str());
+        let why = change.detail.as_deref().unwrap_or_default();
+        let news = match change.state {
+            SourceState::Opening => false,
+            SourceState::BackingOff => !self.retrying,
+            _ => true,
+        };
         match change.state {
-            SourceState::Running | SourceState::Opening | SourceState::Off | SourceState::Ended => {
+            _ if !news => tracing::debug!(source = %name, "{state} {why}"),
+            SourceState::Running | SourceState::Off | SourceState::Ended => {
                 tracing::info!(source = %name, "{state} {why}");
             }
             _ => tracing::warn!(source = %name, "{state} {why}"),
         }
-        self.state = change.state;
-        self.since = change.since;
-        self.detail = change.detail;
+        match change.state {
+            SourceState::BackingOff => self.retrying = true,
+            SourceState::Opening | SourceState::Lost => {}
+            _ => self.retrying = false,
+        }
     }
 
     /// Where the source stands.
@@ -115,7 +135,9 @@ impl LiveSource {
             Some((when, told)) => {
                 let age = now.duration_since(*when);
                 let state_changed = (told.state, told.since) != (status.state, status.since);
-                let lost = |s: &SourceStatus| (s.lost_samples, s.gaps, s.dropped_windows);
+                let lost = |s: &SourceStatus| {
+                    (s.lost_samples, s.gaps, s.dropped_windows, s.level_dbfs.is_some())
+                };
                 state_changed
                     || (lost(told) != lost(&status) && age >= STATUS_NOT_BEFORE)
                     || age >= STATUS_EVERY

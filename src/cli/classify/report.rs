@@ -95,12 +95,7 @@ impl Reporter {
         }
     }
 
-    fn json(
-        &self,
-        file: &str,
-        top: &[ClassScore],
-        verdict: &Verdict,
-    ) -> anyhow::Result<String> {
+    fn json(&self, file: &str, top: &[ClassScore], verdict: &Verdict) -> anyhow::Result<String> {
         let best = top.first();
         let line = JsonLine {
             file,
@@ -129,11 +124,8 @@ impl Reporter {
     }
 
     fn table(&self, file: &str, top: &[ClassScore], verdict: &Verdict) -> String {
-        let best: Vec<String> = top
-            .iter()
-            .take(3)
-            .map(|best| format!("{} {:.2}", best.class, best.score))
-            .collect();
+        let best: Vec<String> =
+            top.iter().take(3).map(|best| format!("{} {:.2}", best.class, best.score)).collect();
         let mut text = format!("{file}\n    {}", best.join("  "));
         for (class, start, end, peak) in self.events(verdict) {
             let (start, end) = (clock(start), clock(end));
