@@ -4,7 +4,7 @@
 #   benches/figures.sh [stages] [stft] [live] [many] [classify] [start] [size]     (default: all)
 #
 # Needs a release build, sox, mosquitto_sub and, for "stages" and "stft", cargo. scipy and librosa
-# are measured if Python can install them under target/. Takes about eight minutes, and figures are
+# are measured if Python can install them under target/. Takes about ten minutes, and figures are
 # only as good as the machine is quiet: its load is printed with them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -85,29 +85,36 @@ bench_binary() {
         sed -n 's/.*"name":"hot_path".*"executable":"\([^"]*\)".*/\1/p'
 }
 
-# Lines of "name<tab>nanoseconds<tab>elements a second" for the benchmarks whose names match $1.
+# The benchmarks that match $1: lines of "name<tab>median ns<tab>best ns<tab>elements".
 criterion() {
-    "$bench" --bench --noplot --warm-up-time 1 --measurement-time "$2" "$1" 2>/dev/null | awk '
-        BEGIN { ns["ns"] = 1; ns["µs"] = 1e3; ns["ms"] = 1e6; ns["s"] = 1e9
-                x["elem/s"] = 1; x["Kelem/s"] = 1e3; x["Melem/s"] = 1e6; x["Gelem/s"] = 1e9 }
-        { gsub(/[][]/, " ") }
-        NF == 1 || $2 == "time:" { name = $1 }
-        /time:/ { for (i = 1; i < NF; i++) if ($i == "time:") t = $(i + 3) * ns[$(i + 4)] }
-        $1 == "thrpt:" { printf "%s\t%.1f\t%.1f\n", name, t, $4 * x[$5] }'
+    local home="$work/criterion" samples
+    rm -rf "$home"
+    CRITERION_HOME=$home "$bench" --bench --noplot --sample-size 20 --warm-up-time 1 \
+        --measurement-time 4 "$1" >"$work/log" 2>&1
+    find "$home" -path '*/new/sample.json' | sort | while read -r samples; do
+        printf '%s\t' "$(sed 's|.*"full_id":"\([^"]*\)".*|\1|' "${samples%/*}/benchmark.json")"
+        tr -d '[:space:]' <"$samples" | sed 's/.*"iters":\[\([^]]*\)\],"times":\[\([^]]*\)\].*/\1\n\2\n/' |
+            awk -F , 'NR == 1 { split($0, n) } NR == 2 { for (i = 1; i <= NF; i++) print $i / n[i] }' |
+            sort -g | awk '{ v[NR] = $1 } END { printf "%.1f\t%.1f\t", v[int((NR + 1) / 2)], v[1] }'
+        # The file ends without the line feed that `read` needs.
+        echo "$(sed 's|.*"throughput":{"Elements":\([0-9]*\)}.*|\1|' "${samples%/*}/benchmark.json")"
+    done
 }
 
 figure_stages() {
     say "the stages"
-    local name ns rate
-    while IFS=$'\t' read -r name ns rate; do
+    local name median best elements what unit scale
+    while IFS=$'\t' read -r name median best elements; do
         case $name in
-        resample/*) row "resampling, ${name##*/seconds_}" "$(calc %.3f "1000 / $rate") ms per second" "" "cargo bench --bench hot_path -- $name" ;;
-        analyser/*) row "samples to images, ${name##*/seconds_}, hop 0.5 s" "$(calc %.3f "1000 / $rate") ms per second" "" "cargo bench --bench hot_path -- $name" ;;
-        image/*) row "image from the kept columns" "$(calc %.1f "$ns / 1e3") µs" "" "cargo bench --bench hot_path -- $name" ;;
-        network/*) row "network, one window" "$(calc %.2f "$ns / 1e6") ms" "" "cargo bench --bench hot_path -- $name" ;;
-        ring/*) row "ring, 10 ms of 48 kHz stereo in and out" "$(calc %.2f "$ns / 1e3") µs" "" "cargo bench --bench hot_path -- $name" ;;
+        resample/*) what="resampling, ${name##*/seconds_}" unit="ms per second of audio" scale=1e6 ;;
+        analyser/*) what="samples to images, ${name##*/seconds_}" unit="ms per second of audio" scale=1e6 ;;
+        network/*) what="network, one window" unit="ms" scale=1e6 ;;
+        image/*) what="image from the kept columns" unit="µs" scale=1e3 ;;
+        ring/*) what="ring, 10 ms of 48 kHz stereo in and out" unit="µs" scale=1e3 ;;
         esac
-    done < <(criterion 'resample|analyser|image|network|ring' 3)
+        row "${what//_/ }" "$(calc %.3f "$median / $elements / $scale") $unit (best $(calc %.3f "$best / $elements / $scale"))" "" \
+            "cargo bench --bench hot_path -- $name"
+    done < <(criterion '^(resample|analyser|image|network|ring)/')
 }
 
 # A Python with scipy and librosa; fails when there is none.
@@ -119,13 +126,13 @@ comparison_python() {
     echo "$venv/bin/python"
 }
 
-# Ours and theirs in turns, so that a busy spell hits both.
+# Ours and theirs in turns, so that a busy spell hits both; of each turn the fastest pass counts.
 figure_stft() {
     say "STFT and mel columns"
     local python run best ours
     python=$(comparison_python) || python=
     for ((run = 0; run < RUNS; run++)); do
-        criterion '^stft/' 3 | cut -f 3 >>"$work/ours"
+        criterion '^stft/' | awk -F '\t' '{ print $4 / $3 * 1e9 }' >>"$work/ours"
         [ -n "$python" ] || continue
         "$python" benches/compare_stft.py --json | tr ',{}' '\n\n\n' |
             sed -n 's/^ *"\(scipy [^"]*\|librosa [^"]*\)": *\([0-9]*\)$/\1\t\2/p' >>"$work/theirs"
@@ -192,19 +199,20 @@ figure_many() {
     row "... peak resident memory" "$peak MB" "" "VmHWM in /proc/PID/status"
 }
 
-# Median wall seconds of `hearken classify` of folder $1 with $2 jobs.
+# Median wall seconds and CPU seconds of `hearken classify` of folder $1 with $2 jobs.
 classify_s() {
-    local run begin
+    local run TIMEFORMAT='%R %U %S'
     for ((run = 0; run < RUNS; run++)); do
-        begin=$(now)
-        "$BINARY" classify --json --hop 1 --jobs "$2" "$1" >/dev/null 2>"$work/log"
-        calc '%.4f\n' "$(now) - $begin"
-    done | median
+        { time "$BINARY" classify --json --hop 1 --jobs "$2" "$1" >/dev/null 2>"$work/log"; } 2>>"$work/times"
+    done
+    cut -d ' ' -f 1 "$work/times" | median
+    awk '{ print $2 + $3 }' "$work/times" | median
+    rm "$work/times"
 }
 
 figure_classify() {
     say "classify"
-    local i format audio_s one two load what
+    local i format folder audio_s what load one one_cpu two
     mkdir "$work/clips" "$work/long" "$work/none"
     make_audio "$work/source.wav" 500 44100 1
     for ((i = 0; i < 100; i++)); do
@@ -213,13 +221,14 @@ figure_classify() {
     done
     for format in wav aiff flac ogg; do make_audio "$work/long/file.$format" 180 44100 2; done
     cp tests/golden/siren.png "$work/none/"
-    load=$(classify_s "$work/none" 1)
+    load=$(classify_s "$work/none" 1 | head -n 1)
     row "classify: start, model and one image" "$load s" "" "hearken classify siren.png"
     for what in "clips 500 100_clips_of_5_s" "long 720 4_files_of_3_min"; do
         read -r folder audio_s what <<<"$what"
-        one=$(classify_s "$work/$folder" 1) two=$(classify_s "$work/$folder" 2)
+        { read -r one && read -r one_cpu; } < <(classify_s "$work/$folder" 1)
+        two=$(classify_s "$work/$folder" 2 | head -n 1)
         what="classify ${what//_/ }, hop 1 s"
-        row "$what" "$(calc %.0f "$audio_s / $one")x real time on 1 core" ">= 100x" "hearken classify --hop 1 --jobs 1 FOLDER ($one s)"
+        row "$what" "$(calc %.0f "$audio_s / $one")x real time on 1 core, $(calc %.0f "$audio_s / $one_cpu")x by CPU time" ">= 100x" "hearken classify --hop 1 --jobs 1 FOLDER ($one s)"
         row "... on 2 cores" "$(calc %.2f "$one / $two")x one core, $(calc %.2f "($one - $load) / ($two - $load)")x without the start" ">= 1.8x" "... --jobs 2 ($two s)"
     done
 }

@@ -4,9 +4,10 @@
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
-/// Input frames a block holds, about: long blocks keep the filter's edge close to the Nyquist
-/// frequency and cost less, short ones answer sooner.
-const BLOCK_FRAMES: u32 = 2048;
+/// Input frames a block holds, at least: long blocks keep the filter's edge close to the Nyquist
+/// frequency, short ones answer sooner. A product of twos and threes, so that the usual rates give
+/// lengths that are quick to transform.
+const BLOCK_FRAMES: u32 = 2304;
 
 /// A mono stream resampler. Blocks of fixed size are cut from the stream, so that the output does
 /// not depend on how the input was chunked.

@@ -50,11 +50,14 @@ impl PowerStft {
     /// Takes samples in -1..1 and hands every frame that is complete to `sink`: `|X|^2` of
     /// `fft_len / 2 + 1` bins.
     pub fn push(&mut self, samples: &[f32], mut sink: impl FnMut(&[f32])) {
-        for &sample in samples {
-            if let Some(previous) = self.previous.replace(sample) {
-                self.signal.push(sample - self.pre_emphasis * previous);
-            }
+        let Some((&first, &last)) = samples.first().zip(samples.last()) else { return };
+        let pre_emphasis = self.pre_emphasis;
+        let emphasised = |previous: f32, sample: f32| sample - pre_emphasis * previous;
+        if let Some(previous) = self.previous.replace(last) {
+            self.signal.push(emphasised(previous, first));
         }
+        let pairs = samples.iter().zip(samples.iter().skip(1));
+        self.signal.extend(pairs.map(|(&previous, &sample)| emphasised(previous, sample)));
         if self.reflect_head() {
             self.drain_frames(&mut sink);
         }

@@ -32,7 +32,11 @@ pub struct AnalyseJob {
 impl AnalyseJob {
     /// Analyses one stream after the other.
     pub fn run(self) {
+        let mut streams = 0_u64;
         while let Ok(feed) = self.feeds.recv() {
+            // What lies between two streams was not heard.
+            self.board.gaps.add(u64::from(streams > 0));
+            streams += 1;
             let format = InputFormat {
                 sample_rate_hz: feed.sample_rate_hz,
                 channels: feed.channels,
@@ -80,7 +84,6 @@ impl AnalyseJob {
         let end_s = frames as f64 / rate_hz;
         let ended = Some(StreamEnd { end_s, end_at: clock.at(end_s) });
         self.lane.send(Delivery { ended, slice: None });
-        self.board.gaps.add(1);
         self.board.set_level(None);
     }
 

@@ -11,6 +11,7 @@ impl Daemon {
         let fresh = match (self.reread)() {
             Ok(fresh) => fresh,
             Err(error) => {
+                let error = error.to_string().replace('\n', "; ");
                 tracing::error!("reload: the old settings stay in force: {error}");
                 return self.notifier.ready();
             }
