@@ -240,6 +240,11 @@ impl Consumer {
         Popped { gap_frames, frames }
     }
 
+    /// Whether there is anything to pop.
+    pub fn is_ready(&self) -> bool {
+        !self.audio.is_empty()
+    }
+
     /// Samples in a frame.
     pub fn channels(&self) -> usize {
         self.channels

@@ -140,7 +140,11 @@ fn tables_csv_and_labels_say_the_same() {
     let written = std::fs::read_to_string(Path::new(&out).join("siren.ogg.txt")).expect("labels");
     assert_eq!(written, labels);
     assert_refused(&to_folder, 1, &["exists already", "--force"]);
-    assert_refused(&["classify", "--format", "audacity", two[0], two[1]], 1, &["--out-dir"]);
+    assert_refused(&["classify", "--format", "audacity", two[0], two[1]], 2, &["--out-dir"]);
+    assert_refused(&["classify", "--out-dir", &out, two[0]], 2, &["audacity"]);
+    let same = repository("assets/../tests/golden/dog.ogg").display().to_string();
+    let clash = ["classify", "--format", "audacity", "--out-dir", &out, two[1], &same];
+    assert_refused(&clash, 2, &["share one label file"]);
 }
 
 #[test]

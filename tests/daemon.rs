@@ -310,7 +310,7 @@ fn a_broker_with_tls_and_password_is_used_and_the_password_stays_secret() {
 }
 
 #[test]
-fn twenty_sources_at_once_lose_nothing() {
+fn twenty_sources_at_once_are_all_heard() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config.toml");
     let sources: String = (0..20)

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use self::report::{Format, Reporter};
 use super::hear_file::{HearError, Plan, Verdict};
-use super::{Outcome, output};
+use super::{Outcome, Usage, output};
 use crate::decide::DetectionSettings;
 use crate::hear::SoundModel;
 use crate::spectrogram::ChannelChoice;
@@ -63,9 +63,7 @@ impl Classify {
     pub fn run(self) -> anyhow::Result<Outcome> {
         let format = if self.json { Format::Json } else { self.format };
         let (files, mut outcome) = collect::files(&self.paths);
-        if format == Format::Audacity && self.out_dir.is_none() && files.len() > 1 {
-            bail!("label files for {} recordings need --out-dir", files.len());
-        }
+        self.check_labels(format, &files)?;
         let plan = self.plan()?;
         let mut reporter =
             Reporter::new(format, plan.model.clone(), self.out_dir.clone(), self.force)?;
@@ -105,6 +103,28 @@ impl Classify {
             );
         }
         Ok(outcome)
+    }
+
+    /// Label files have one folder for all, and names of their own in it.
+    fn check_labels(&self, format: Format, files: &[PathBuf]) -> Result<(), Usage> {
+        let wrong = |what: String| Err(Usage(what));
+        if format != Format::Audacity {
+            return match self.out_dir.is_some() || self.force {
+                true => wrong("--out-dir and --force are for --format audacity".to_owned()),
+                false => Ok(()),
+            };
+        }
+        if self.out_dir.is_none() && files.len() > 1 {
+            return wrong(format!("label files for {} recordings need --out-dir", files.len()));
+        }
+        let mut names = std::collections::BTreeMap::new();
+        for file in files {
+            if let Some(other) = names.insert(file.file_name(), file) {
+                let (file, other) = (file.display(), other.display());
+                return wrong(format!("{other} and {file} would share one label file"));
+            }
+        }
+        Ok(())
     }
 
     fn plan(&self) -> anyhow::Result<Plan> {

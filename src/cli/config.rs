@@ -23,7 +23,6 @@ pub struct Check {
     #[arg(long, short, env = config::CONFIG_FILE_VARIABLE)]
     config: Option<PathBuf>,
     /// The same, without the flag
-    #[arg(conflicts_with = "config")]
     file: Option<PathBuf>,
 }
 
@@ -33,7 +32,7 @@ impl Config {
             Self::Default => return output::write_all(config::default_text().as_bytes()),
             Self::Check(check) => check,
         };
-        let path = check.config.or(check.file);
+        let path = check.file.or(check.config);
         let settings =
             config::load(path.as_deref(), &Environment::capture(), &Overrides::default())?;
         // Class names are the model's, so they can only be checked with it.

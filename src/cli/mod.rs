@@ -62,9 +62,15 @@ pub enum Outcome {
     SomeFailed,
 }
 
-/// Exit codes besides 0 and clap's own 2 for wrong usage.
+/// Arguments that are right one by one, and not together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Exit codes besides 0.
 mod exit {
     pub const SOME_FAILED: u8 = 1;
+    pub const USAGE: u8 = 2;
     pub const BAD_CONFIGURATION: u8 = 64;
     pub const UNAVAILABLE: u8 = 69;
 }
@@ -132,6 +138,9 @@ fn man(page: &mut Vec<u8>) -> std::io::Result<()> {
 /// What the error calls for, as an exit code.
 fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
+        if cause.is::<Usage>() {
+            return exit::USAGE;
+        }
         if cause.is::<ConfigError>() || cause.is::<RuleProblems>() || cause.is::<LoadError>() {
             return exit::BAD_CONFIGURATION;
         }

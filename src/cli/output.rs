@@ -32,7 +32,7 @@ pub fn complain(what: &str) {
 pub fn write_file(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
     let shown = path.display();
     if !force && path.exists() {
-        bail!("{shown} exists already; give --force to overwrite it, or another --out");
+        bail!("{shown} exists already; give --force to overwrite it, or another place");
     }
     let name = path.file_name().with_context(|| format!("{shown} names no file"))?;
     let mut temporary = name.to_owned();

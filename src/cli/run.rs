@@ -89,8 +89,8 @@ impl Run {
         let recording = demo && wants_default_device(&settings) && no_microphone();
         if recording {
             output::complain(
-                "there is no microphone on this machine; listening to a bundled recording \
-                 instead, over and over",
+                "there is no microphone that can be listened to on this machine (`hearken \
+                 devices` says why); listening to a bundled recording instead, over and over",
             );
             use_recording(&mut settings);
         }

@@ -13,6 +13,8 @@ use crate::spectrogram::{Analyser, ChannelChoice, Image, InputFormat, Recipe};
 
 /// The most of a recording that is plotted; a longer one is cut, and that is said.
 const PLOT_S_MAX: f64 = 600.0;
+/// The same for all its channels together, in samples: 256 MiB.
+const SAMPLES_MAX: usize = 64 << 20;
 
 #[derive(Args)]
 pub struct Spectrogram {
@@ -65,7 +67,9 @@ impl Spectrogram {
         let channel = self.channel_index(recording.channels.len())?;
         let png = if self.plot {
             if recording.cut {
-                output::complain(&format!("{shown}: only {PLOT_S_MAX} s are plotted"));
+                let plotted = recording.channels.first().map_or(0, Vec::len);
+                let plotted_s = plotted as f64 / f64::from(recording.sample_rate_hz.max(1));
+                output::complain(&format!("{shown}: only {plotted_s:.0} s are plotted"));
             }
             let title = self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy();
             plot_png(&PlotInput {
@@ -114,6 +118,7 @@ fn decode(path: &Path, at_s: f64, seconds: f64) -> anyhow::Result<Recording> {
     let (rate_hz, width) = (file.sample_rate_hz(), usize::from(file.channels()).max(1));
     let skip = (at_s * f64::from(rate_hz)).round() as usize;
     let wanted = (seconds * f64::from(rate_hz)).round() as usize;
+    let wanted = wanted.min(SAMPLES_MAX / width);
     let mut channels = vec![Vec::new(); width];
     let (mut block, mut position, mut cut) = (Vec::new(), 0, false);
     loop {

@@ -41,6 +41,10 @@ pub struct ClassRule {
 pub enum RuleProblem {
     #[error("{key} names the class {class:?}, which this model does not know{hint}")]
     UnknownClass { key: String, class: String, hint: String },
+    #[error(
+        "detection.class.{class} has no effect, since {class} is not reported: add it to detection.classes"
+    )]
+    NoEffect { class: String },
     #[error("the rule of {class} has {what}")]
     Invalid { class: String, what: String },
 }
@@ -73,7 +77,10 @@ impl Rules {
             .filter_map(|class| index("detection.classes".to_owned(), class, &mut problems))
             .collect();
         for (class, _) in &settings.overrides {
-            index(format!("detection.class.{class}"), class, &mut problems);
+            let known = index(format!("detection.class.{class}"), class, &mut problems);
+            if known.is_some_and(|index| !reported.is_empty() && !wanted.contains(&index)) {
+                problems.push(RuleProblem::NoEffect { class: class.clone() });
+            }
         }
         if reported.is_empty() {
             wanted = all;
@@ -180,7 +187,8 @@ fn check(class: &str, rule: &Rule) -> Vec<RuleProblem> {
 fn hint(classes: &[String], wrong: &str) -> String {
     let wrong = wrong.to_lowercase().replace([' ', '-'], "_");
     let close = classes.iter().find(|class| {
-        class.contains(&wrong) || wrong.contains(class.as_str()) || class.get(..4) == wrong.get(..4)
+        let same_start = class.get(..4).is_some_and(|start| wrong.get(..4) == Some(start));
+        class.contains(&wrong) || wrong.contains(class.as_str()) || same_start
     });
     match close {
         Some(class) => format!("; did you mean {class:?}?"),
@@ -192,36 +200,13 @@ fn hint(classes: &[String], wrong: &str) -> String {
 mod tests {
     use super::*;
 
-    fn rule() -> Rule {
-        Rule {
-            on: 0.6,
-            off: 0.3,
-            hits: 2,
-            of: 3,
-            min_duration_s: 0.0,
-            hold_s: 1.0,
-            cooldown_s: 0.0,
-            evidence_s: 1.0,
-            suppressed_by: Vec::new(),
-        }
-    }
-
     fn defaults() -> Defaults {
-        let mut dog = rule();
+        let mut dog = Rule::example();
         dog.on = 0.8;
         Defaults {
             recommended: vec!["siren".to_owned()],
-            default: rule(),
+            default: Rule::example(),
             classes: BTreeMap::from([("dog".to_owned(), dog)]),
-        }
-    }
-
-    fn settings() -> DetectionSettings {
-        DetectionSettings {
-            sensitivity: 0.5,
-            min_level_dbfs: -70.0,
-            classes: Vec::new(),
-            overrides: Vec::new(),
         }
     }
 
@@ -231,10 +216,10 @@ mod tests {
 
     #[test]
     fn the_model_recommends_and_the_configuration_decides() {
-        let rules = Rules::resolve(&classes(), &defaults(), &settings()).unwrap();
+        let rules = Rules::resolve(&classes(), &defaults(), &DetectionSettings::default()).unwrap();
         let reported: Vec<bool> = rules.by_class.iter().map(Option::is_some).collect();
         assert_eq!(reported, [false, false, true, false]);
-        let mut asked = settings();
+        let mut asked = DetectionSettings::default();
         asked.classes = vec!["dog".to_owned(), "rain".to_owned()];
         let over = RuleOverride { on: Some(0.2), ..RuleOverride::default() };
         asked.overrides = vec![("rain".to_owned(), over)];
@@ -250,7 +235,7 @@ mod tests {
     fn sensitivity_moves_every_threshold_and_keeps_it_a_probability() {
         let mut previous = 1.0;
         for sensitivity in [0.0, 0.25, 0.5, 0.75, 1.0] {
-            let settings = DetectionSettings { sensitivity, ..settings() };
+            let settings = DetectionSettings { sensitivity, ..DetectionSettings::default() };
             let rules = Rules::resolve(&classes(), &defaults(), &settings).unwrap();
             let on = rules.by_class[2].as_ref().unwrap().rule.on;
             assert!(on < previous && on > 0.0, "{on} at {sensitivity}");
@@ -260,7 +245,7 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_with_a_hint() {
-        let mut wrong = settings();
+        let mut wrong = DetectionSettings::default();
         wrong.classes = vec!["glass".to_owned(), "siren".to_owned()];
         let over = RuleOverride {
             hits: Some(4),
@@ -270,12 +255,15 @@ mod tests {
         };
         wrong.overrides =
             vec![("siren".to_owned(), over), ("Dog".to_owned(), RuleOverride::default())];
+        let idle = RuleOverride { hold_s: Some(1.0), ..RuleOverride::default() };
+        wrong.overrides.push(("rain".to_owned(), idle));
         let problems = Rules::resolve(&classes(), &defaults(), &wrong).unwrap_err();
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let text = text.join("\n");
         for part in ["glass_breaking", "hits = 4", "wolf", "detection.class.Dog", "\"dog\""] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        assert_eq!(problems.len(), 4);
+        assert!(text.contains("detection.class.rain has no effect"), "{text}");
+        assert_eq!(problems.len(), 5);
     }
 }

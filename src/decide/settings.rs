@@ -61,3 +61,21 @@ impl Default for DetectionSettings {
         Self { sensitivity: 0.5, min_level_dbfs: -70.0, classes: Vec::new(), overrides: Vec::new() }
     }
 }
+
+#[cfg(test)]
+impl Rule {
+    /// Two of three windows at 0.6, for tests.
+    pub(super) fn example() -> Self {
+        Self {
+            on: 0.6,
+            off: 0.3,
+            hits: 2,
+            of: 3,
+            min_duration_s: 0.0,
+            hold_s: 1.0,
+            cooldown_s: 0.0,
+            evidence_s: 1.0,
+            suppressed_by: Vec::new(),
+        }
+    }
+}

@@ -269,20 +269,6 @@ mod tests {
     const HOP_S: f64 = 0.5;
     const WINDOW_S: f64 = 5.0;
 
-    fn rule() -> Rule {
-        Rule {
-            on: 0.6,
-            off: 0.3,
-            hits: 2,
-            of: 3,
-            min_duration_s: 0.0,
-            hold_s: 1.0,
-            cooldown_s: 0.0,
-            evidence_s: 1.0,
-            suppressed_by: Vec::new(),
-        }
-    }
-
     fn tracker(rule: Rule) -> Tracker {
         let classes = ["siren".to_owned(), "rain".to_owned()];
         let defaults = Defaults {
@@ -290,12 +276,7 @@ mod tests {
             default: rule,
             classes: Default::default(),
         };
-        let settings = DetectionSettings {
-            sensitivity: 0.5,
-            min_level_dbfs: -70.0,
-            classes: Vec::new(),
-            overrides: Vec::new(),
-        };
+        let settings = DetectionSettings::default();
         Tracker::new(Rules::resolve(&classes, &defaults, &settings).unwrap())
     }
 
@@ -328,7 +309,7 @@ mod tests {
         let mut scores = vec![0.0, 0.7, 0.1, 0.9];
         scores.extend([0.4; 9]);
         scores.extend([0.35, 0.2, 0.1, 0.1, 0.1]);
-        let changes = run(rule(), &scores);
+        let changes = run(Rule::example(), &scores);
         assert_eq!(changes.len(), 2, "{changes:?}");
         let (window, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
         assert_eq!((window, sound.class), (3, 0));
@@ -342,32 +323,33 @@ mod tests {
 
     #[test]
     fn one_hit_is_not_enough_and_a_dip_within_the_hold_does_not_end_it() {
-        assert!(run(rule(), &[0.9, 0.0, 0.0, 0.9, 0.0, 0.0]).is_empty());
+        assert!(run(Rule::example(), &[0.9, 0.0, 0.0, 0.9, 0.0, 0.0]).is_empty());
         let scores = [0.9, 0.9, 0.0, 0.0, 0.9, 0.0, 0.0, 0.9];
-        assert_eq!(run(rule(), &scores).len(), 1);
+        assert_eq!(run(Rule::example(), &scores).len(), 1);
     }
 
     #[test]
     fn the_first_window_may_have_heard_it_from_its_beginning() {
-        let changes = run(rule(), &[0.9, 0.9]);
+        let changes = run(Rule::example(), &[0.9, 0.9]);
         let (_, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
         assert_eq!(sound.start_s, 0.0);
     }
 
     #[test]
     fn quiet_windows_and_suppressed_hits_do_not_count() {
-        assert!(run_at(&mut tracker(rule()), &[0.9; 10], -80.0).is_empty());
-        let suppressed = Rule { suppressed_by: vec!["rain".to_owned()], on: 0.4, ..rule() };
+        assert!(run_at(&mut tracker(Rule::example()), &[0.9; 10], -80.0).is_empty());
+        let suppressed =
+            Rule { suppressed_by: vec!["rain".to_owned()], on: 0.4, ..Rule::example() };
         assert!(run(suppressed.clone(), &[0.45; 10]).is_empty());
         assert_eq!(run(suppressed, &[0.6; 10]).len(), 1);
     }
 
     #[test]
     fn short_sounds_wait_for_their_minimum_and_the_next_for_the_cooldown() {
-        let long = Rule { min_duration_s: 3.0, ..rule() };
+        let long = Rule { min_duration_s: 3.0, ..Rule::example() };
         let changes = run(long, &[0.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]);
         assert_eq!(changes[0].0, 5, "{changes:?}");
-        let rested = Rule { cooldown_s: 20.0, ..rule() };
+        let rested = Rule { cooldown_s: 20.0, ..Rule::example() };
         let mut scores = vec![0.9; 4];
         scores.extend([0.0; 6]);
         scores.extend([0.9; 30]);
@@ -379,7 +361,7 @@ mod tests {
 
     #[test]
     fn closing_ends_what_is_on_where_the_stream_ended() {
-        let mut tracker = tracker(rule());
+        let mut tracker = tracker(Rule::example());
         run_at(&mut tracker, &[0.0, 0.9, 0.9, 0.9], -20.0);
         let changes = tracker.close(end_s(3));
         let [Change::End { end_s: end, .. }] = changes[..] else { panic!("{changes:?}") };
@@ -389,7 +371,7 @@ mod tests {
 
     #[test]
     fn new_rules_keep_what_is_on_and_end_what_is_no_longer_reported() {
-        let mut tracker = tracker(rule());
+        let mut tracker = tracker(Rule::example());
         run_at(&mut tracker, &[0.9; 4], -20.0);
         let rules = tracker.rules.clone();
         assert!(tracker.set_rules(rules.clone(), 8.0).is_empty());
@@ -409,7 +391,7 @@ mod tests {
             cooldown_s in 0.0_f32..4.0,
             min_duration_s in 0.0_f32..4.0,
         ) {
-            let rule = Rule { hits, of: hits + extra, hold_s, cooldown_s, min_duration_s, ..rule() };
+            let rule = Rule { hits, of: hits + extra, hold_s, cooldown_s, min_duration_s, ..Rule::example() };
             let mut tracker = tracker(rule);
             let mut changes = run_at(&mut tracker, &scores, -20.0);
             let last = scores.len();

@@ -229,7 +229,7 @@ impl Publisher {
 
     /// Delivers what is queued, sets every sound OFF and the node offline, and disconnects. Gives
     /// up when `within` has passed; the broker then publishes the last will.
-    pub fn shutdown(self, within: Duration) -> Health {
+    pub fn shutdown(&self, within: Duration) -> Health {
         self.close(within);
         self.health()
     }

@@ -66,6 +66,8 @@ struct Progress {
     hop_columns: usize,
     /// Columns since the stream began: those that stand for a gap included.
     columns: u64,
+    /// Where column 0 would lie, by the columns since the last gap.
+    origin_s: f64,
     since_slice: usize,
     /// A window has been shown since the last start.
     shown: bool,
@@ -131,6 +133,7 @@ impl Analyser {
                 sample_rate_hz: f64::from(recipe.sample_rate_hz),
                 hop_columns: hop_columns.max(1),
                 columns: 0,
+                origin_s: 0.0,
                 since_slice: 0,
                 shown: false,
                 levels: Levels { hop: recipe.hop, hops: VecDeque::new(), recent: VecDeque::new() },
@@ -170,6 +173,8 @@ impl Analyser {
             let silence = vec![0; self.recipe.bands];
             (0..missing).for_each(|_| self.progress.take(&silence, sink));
         }
+        // Columns are whole and gaps are not: what is left of the difference must not add up.
+        self.progress.origin_s = seconds - self.progress.seconds();
         // The same rates as before: this can't fail where `new` did not.
         if let Ok(fresh) = resampler(&self.recipe, self.format) {
             self.resampler = fresh;
@@ -211,12 +216,17 @@ impl Progress {
         }
     }
 
+    /// Length of all columns.
+    fn seconds(&self) -> f64 {
+        (self.columns * self.hop as u64) as f64 / self.sample_rate_hz
+    }
+
     fn emit(&mut self, with_window: bool, sink: &mut impl FnMut(Slice)) {
         let level_dbfs = self.levels.take(self.since_slice, self.columns);
         let first = with_window && !self.shown;
         self.shown |= with_window;
         sink(Slice {
-            end_s: (self.columns * self.hop as u64) as f64 / self.sample_rate_hz,
+            end_s: self.origin_s + self.seconds(),
             level_dbfs,
             window_level_dbfs: self.levels.highest(),
             image: with_window.then(|| self.slide.image()),
@@ -316,6 +326,17 @@ mod tests {
             assert!(shown.len() >= windows, "{} windows", shown.len());
             let expected = if lost_s == 1 { 44..=47 } else { 179..=183 };
             assert!(expected.contains(&black), "{black} silent columns for {lost_s} s");
+        }
+    }
+
+    #[test]
+    fn many_small_gaps_do_not_make_time_run_ahead() {
+        let samples = noise(RATE_HZ as usize / 2);
+        let (mut analyser, mut last_s) = (analyser(), 0.0);
+        for second in 1..=60 {
+            analyser.push(&samples, &mut |slice| last_s = slice.end_s);
+            analyser.gap(u64::from(RATE_HZ / 2) + 1, &mut |slice| last_s = slice.end_s);
+            assert!((last_s - f64::from(second)).abs() < 0.6, "{last_s} s after {second} s");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The analysis thread of one source: ring to windows.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
@@ -24,6 +24,8 @@ pub struct AnalyseJob {
     pub recipe: Recipe,
     pub hop_columns: usize,
     pub choice: ChannelChoice,
+    /// No audio for this long ends a stream.
+    pub pause: Duration,
     pub feeds: Receiver<Feed>,
     pub lane: Lane,
     pub board: Arc<Board>,
@@ -33,32 +35,44 @@ impl AnalyseJob {
     /// Analyses one stream after the other.
     pub fn run(self) {
         let mut streams = 0_u64;
-        while let Ok(feed) = self.feeds.recv() {
-            // What lies between two streams was not heard.
-            self.board.gaps.add(u64::from(streams > 0));
-            streams += 1;
-            let format = InputFormat {
-                sample_rate_hz: feed.sample_rate_hz,
-                channels: feed.channels,
-                choice: self.choice,
-            };
-            match Analyser::new(&self.recipe, format, self.hop_columns) {
-                Ok(analyser) => self.stream(feed, analyser),
-                Err(error) => tracing::error!(source = %self.source, "{error}"),
+        while let Ok(mut feed) = self.feeds.recv() {
+            let mut opened_at = feed.opened_at;
+            loop {
+                // What lies between two streams was not heard.
+                self.board.gaps.add(u64::from(streams > 0));
+                streams += 1;
+                let format = InputFormat {
+                    sample_rate_hz: feed.sample_rate_hz,
+                    channels: feed.channels,
+                    choice: self.choice,
+                };
+                let analyser = match Analyser::new(&self.recipe, format, self.hop_columns) {
+                    Ok(analyser) => analyser,
+                    Err(error) => {
+                        tracing::error!(source = %self.source, "{error}");
+                        break;
+                    }
+                };
+                let clock = StreamClock::new(opened_at, feed.pace == Pace::RealTime);
+                let stream = Stream { number: streams, analyser, clock, frames: 0 };
+                if !self.follow(&mut feed, stream) || !self.wait_for_audio(&feed) {
+                    break;
+                }
+                opened_at = Timestamp::now();
             }
         }
     }
 
-    fn stream(&self, mut feed: Feed, mut analyser: Analyser) {
-        let live = feed.pace == Pace::RealTime;
-        let mut clock = StreamClock::new(feed.opened_at, live);
+    /// Analyses a stream to its end, or to a pause. True if the feed may go on later.
+    fn follow(&self, feed: &mut Feed, mut stream: Stream) -> bool {
         let rate_hz = f64::from(feed.sample_rate_hz.max(1));
         let meter = Arc::clone(feed.audio.meter());
-        let mut seen = Seen::default();
-        let mut frames = 0;
+        let mut seen = Seen { lost_frames: meter.lost_frames(), gaps: meter.gaps() };
         let mut samples = Vec::new();
+        let mut last_audio = Instant::now();
+        let mut paused = false;
         // A newer feed means that this one was given up, even if nobody could say so.
-        while self.feeds.is_empty() {
+        while self.feeds.is_empty() && !paused {
             samples.clear();
             let popped = feed.audio.pop(&mut samples);
             seen.note(&meter, &self.board);
@@ -66,40 +80,66 @@ impl AnalyseJob {
                 if feed.audio.is_drained() {
                     break;
                 }
+                paused = stream.frames > 0 && last_audio.elapsed() >= self.pause;
                 std::thread::sleep(POLL);
                 continue;
             }
+            last_audio = Instant::now();
+            let Stream { number, analyser, clock, frames } = &mut stream;
             if popped.gap_frames > 0 {
-                frames += popped.gap_frames;
-                let (gap_frames, clock) = (popped.gap_frames, &clock);
-                analyser.gap(gap_frames, &mut |slice| self.deliver(slice, clock));
+                *frames += popped.gap_frames;
+                analyser.gap(popped.gap_frames, &mut |slice| self.deliver(slice, *number, clock));
             }
-            frames += popped.frames as u64;
-            clock.observe(frames as f64 / rate_hz, Timestamp::now());
-            let clock = &clock;
-            analyser.push(&samples, &mut |slice| self.deliver(slice, clock));
+            *frames += popped.frames as u64;
+            clock.observe(*frames as f64 / rate_hz, Timestamp::now());
+            analyser.push(&samples, &mut |slice| self.deliver(slice, *number, clock));
         }
-        let clock = &clock;
-        analyser.finish(&mut |slice| self.deliver(slice, clock));
+        let Stream { number, analyser, clock, frames } = stream;
+        analyser.finish(&mut |slice| self.deliver(slice, number, &clock));
         let end_s = frames as f64 / rate_hz;
-        let ended = Some(StreamEnd { end_s, end_at: clock.at(end_s) });
+        let ended = Some(StreamEnd { stream: number, end_s, end_at: clock.at(end_s) });
         self.lane.send(Delivery { ended, slice: None });
         self.board.set_level(None);
+        paused
     }
 
-    fn deliver(&self, slice: Slice, clock: &StreamClock) {
+    /// After a pause: true when there is audio again, false when there never will be.
+    fn wait_for_audio(&self, feed: &Feed) -> bool {
+        loop {
+            if !self.feeds.is_empty() || feed.audio.is_drained() {
+                return false;
+            }
+            if feed.audio.is_ready() {
+                return true;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn deliver(&self, slice: Slice, stream: u64, clock: &StreamClock) {
         self.board.set_level(Some(slice.level_dbfs));
+        self.board.slices.add(1);
         if slice.image.is_some() {
             let end_at = clock.at(slice.end_s);
-            let delivery = Delivery { ended: None, slice: Some(TimedSlice { slice, end_at }) };
-            let dropped = self.lane.send(delivery).unwrap_or(0);
+            let timed = TimedSlice { stream, slice, end_at };
+            self.board.produced_windows.add(1);
+            let dropped = self.lane.send(Delivery { ended: None, slice: Some(timed) });
             self.board.dropped_windows.add(dropped);
         }
     }
 }
 
+/// One stream on its way through the analysis.
+struct Stream {
+    /// Counts up with each reopening and each pause.
+    number: u64,
+    analyser: Analyser,
+    clock: StreamClock,
+    /// Heard or lost so far.
+    frames: u64,
+}
+
 /// What of one ring's losses is already on the board.
-#[derive(Default)]
 struct Seen {
     lost_frames: u64,
     gaps: u64,

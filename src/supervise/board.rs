@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::watchdog::Progress;
+
 /// Counters of one source, since the start of the program.
 #[derive(Debug)]
 pub struct Board {
@@ -9,6 +11,10 @@ pub struct Board {
     pub gaps: Counter,
     pub dropped_windows: Counter,
     pub classified_windows: Counter,
+    /// Windows handed to the classification.
+    pub produced_windows: Counter,
+    /// Hops of audio analysed, with a window or (in the first seconds) without.
+    pub slices: Counter,
     level_dbfs: AtomicU32,
 }
 
@@ -34,7 +40,21 @@ impl Board {
             gaps: Counter::default(),
             dropped_windows: Counter::default(),
             classified_windows: Counter::default(),
+            produced_windows: Counter::default(),
+            slices: Counter::default(),
             level_dbfs: AtomicU32::new(f32::NAN.to_bits()),
+        }
+    }
+
+    /// How far this source has come, for the watchdog.
+    pub fn progress(&self) -> Progress {
+        // Read in the order of the data backwards, so that none is taken for waiting that is not.
+        let classified_windows = self.classified_windows.get();
+        let done = classified_windows + self.dropped_windows.get();
+        Progress {
+            classified_windows,
+            slices: self.slices.get(),
+            waiting: self.produced_windows.get() > done,
         }
     }
 

@@ -2,6 +2,7 @@
 //! network state serves every source.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Select};
 
@@ -32,12 +33,16 @@ pub struct ClassifyJob<S> {
     pub new_rules: Receiver<Rules>,
     /// Whether to report scores.
     pub scores: bool,
+    /// Once set, windows are no longer judged: the end is near.
+    pub hurry: Arc<AtomicBool>,
     pub sink: S,
 }
 
 /// One source's decision state.
 struct Ear {
     tracker: Tracker,
+    /// The stream that the tracker follows.
+    stream: u64,
     on: Vec<On>,
     /// The newest position and its time, to turn positions into times.
     anchor: (f64, Timestamp),
@@ -93,17 +98,27 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         delivery: Delivery,
         judge: &mut Judge,
     ) -> Result<(), ModelError> {
-        if let Some(end) = delivery.ended {
-            ear.anchor = (end.end_s, end.end_at);
-            for change in ear.tracker.close(end.end_s) {
-                self.report(source, ear, change);
+        if let Some(end) = delivery.ended
+            && end.stream >= ear.stream
+        {
+            if end.stream == ear.stream {
+                ear.anchor = (end.end_s, end.end_at);
             }
-            ear.tracker = Tracker::new(ear.tracker.rules().clone());
+            self.begin_stream(source, ear, end.stream + 1);
         }
         match delivery.slice {
             Some(slice) => self.judge(source, ear, &slice, judge),
             None => Ok(()),
         }
+    }
+
+    /// Closes what is on from an earlier stream, at its last known position.
+    fn begin_stream(&self, source: &Listened, ear: &mut Ear, stream: u64) {
+        for change in ear.tracker.close(ear.anchor.0) {
+            self.report(source, ear, change);
+        }
+        ear.tracker = Tracker::new(ear.tracker.rules().clone());
+        ear.stream = stream;
     }
 
     fn judge(
@@ -115,6 +130,12 @@ impl<S: Fn(Report)> ClassifyJob<S> {
     ) -> Result<(), ModelError> {
         let slice = &timed.slice;
         let Some(image) = &slice.image else { return Ok(()) };
+        if self.hurry.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if timed.stream != ear.stream {
+            self.begin_stream(source, ear, timed.stream);
+        }
         let scores = judge.scores(image)?;
         source.board.classified_windows.add(1);
         ear.anchor = (slice.end_s, timed.end_at);
@@ -152,7 +173,10 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         let place = ear.on.iter().position(|on| on.class == sound.class);
         let on = match place {
             Some(place) => ear.on.swap_remove(place),
-            None => On { class: sound.class, id: EventId::new(), start: ear.at(sound.start_s) },
+            None => {
+                let (id, start) = (EventId::new(), ear.at(sound.start_s));
+                On { class: sound.class, id, start }
+            }
         };
         if end_s.is_none() {
             ear.on.push(on);
@@ -164,7 +188,8 @@ impl<S: Fn(Report)> ClassifyJob<S> {
             source: Arc::clone(&source.source),
             class: self.model.classes.get(sound.class).map_or_else(|| "".into(), Arc::clone),
             start: on.start,
-            end: end_s.map(|end_s| ear.at(end_s).max(on.start)),
+            // By the sample counter: a clock that is set meanwhile does not change the duration.
+            end: end_s.map(|end_s| on.start.plus_seconds(end_s - sound.start_s)),
             score_peak: sound.score_peak,
             score_mean: sound.score_mean,
             level_dbfs: sound.level_dbfs.max(Board::FLOOR_DBFS),
@@ -182,6 +207,6 @@ impl Ear {
 
     fn new(rules: &Rules) -> Self {
         let anchor = (0.0, Timestamp::from_nanos(0));
-        Self { tracker: Tracker::new(rules.clone()), on: Vec::new(), anchor }
+        Self { tracker: Tracker::new(rules.clone()), stream: 0, on: Vec::new(), anchor }
     }
 }

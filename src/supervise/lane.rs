@@ -12,6 +12,8 @@ const WAITING_MAX: usize = 4;
 /// A slice with a window, and the time at its end.
 #[derive(Debug, Clone)]
 pub struct TimedSlice {
+    /// Which of the source's streams it belongs to; counts up with each reopening.
+    pub stream: u64,
     pub slice: Slice,
     pub end_at: Timestamp,
 }
@@ -19,6 +21,8 @@ pub struct TimedSlice {
 /// The end of a stream: everything that is on ends here.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StreamEnd {
+    /// Which of the source's streams ended.
+    pub stream: u64,
     pub end_s: f64,
     pub end_at: Timestamp,
 }
@@ -33,33 +37,32 @@ pub struct Delivery {
 /// The sending end of one source.
 pub struct Lane {
     sender: Sender<Delivery>,
-    /// The same queue's other end, to take out what is too old.
-    displaced: Receiver<Delivery>,
-    /// Wait for room instead of replacing.
-    lossless: bool,
+    /// The same queue's other end, to take out what is too old; `None`: wait for room instead.
+    displaced: Option<Receiver<Delivery>>,
 }
 
 impl Lane {
     /// A lane and the end that the classification reads.
     pub fn new(lossless: bool) -> (Self, Receiver<Delivery>) {
         let (sender, receiver) = bounded(WAITING_MAX);
-        (Self { sender, displaced: receiver.clone(), lossless }, receiver)
+        let displaced = (!lossless).then(|| receiver.clone());
+        (Self { sender, displaced }, receiver)
     }
 
-    /// Hands a message over. Returns how many windows were replaced for it, or `None` when the
-    /// classification is gone.
-    pub fn send(&self, mut delivery: Delivery) -> Option<u64> {
-        if self.lossless {
-            return self.sender.send(delivery).ok().map(|()| 0);
-        }
+    /// Hands a message over. Returns how many windows were replaced for it. What is sent when the
+    /// classification has ended is lost with everything else.
+    pub fn send(&self, mut delivery: Delivery) -> u64 {
+        let Some(displaced) = &self.displaced else {
+            let _ = self.sender.send(delivery);
+            return 0;
+        };
         let mut dropped = 0;
         loop {
             match self.sender.try_send(delivery) {
-                Ok(()) => return Some(dropped),
-                Err(TrySendError::Disconnected(_)) => return None,
+                Ok(()) | Err(TrySendError::Disconnected(_)) => return dropped,
                 Err(TrySendError::Full(refused)) => {
                     delivery = refused;
-                    if let Ok(old) = self.displaced.try_recv() {
+                    if let Ok(old) = displaced.try_recv() {
                         dropped += u64::from(old.slice.is_some());
                         delivery.ended = delivery.ended.or(old.ended);
                     }
@@ -77,15 +80,15 @@ mod tests {
         let slice =
             Slice { end_s, level_dbfs: -20.0, window_level_dbfs: -20.0, image: None, first: false };
         let end_at = Timestamp::from_nanos(0).plus_seconds(end_s);
-        Delivery { ended: None, slice: Some(TimedSlice { slice, end_at }) }
+        Delivery { ended: None, slice: Some(TimedSlice { stream: 0, slice, end_at }) }
     }
 
     #[test]
     fn the_newest_windows_win_and_the_end_of_a_stream_is_kept() {
         let (lane, receiver) = Lane::new(false);
-        let end = StreamEnd { end_s: 7.0, end_at: Timestamp::from_nanos(7) };
-        assert_eq!(lane.send(Delivery { ended: Some(end), slice: None }), Some(0));
-        let dropped: u64 = (0..10).map(|n| lane.send(window(f64::from(n))).unwrap()).sum();
+        let end = StreamEnd { stream: 0, end_s: 7.0, end_at: Timestamp::from_nanos(7) };
+        assert_eq!(lane.send(Delivery { ended: Some(end), slice: None }), 0);
+        let dropped: u64 = (0..10).map(|n| lane.send(window(f64::from(n)))).sum();
         assert_eq!(dropped, 6);
         let received: Vec<Delivery> = receiver.try_iter().collect();
         let ends: Vec<f64> =
@@ -99,7 +102,7 @@ mod tests {
         let (lane, receiver) = Lane::new(true);
         let reader = std::thread::spawn(move || receiver.iter().count());
         for n in 0..100 {
-            assert_eq!(lane.send(window(f64::from(n))), Some(0));
+            assert_eq!(lane.send(window(f64::from(n))), 0);
         }
         drop(lane);
         assert_eq!(reader.join().unwrap(), 100);

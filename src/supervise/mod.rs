@@ -12,6 +12,7 @@ mod source;
 mod watchdog;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -37,6 +38,8 @@ const LEVEL_EVERY: Duration = Duration::from_secs(1);
 const SHUTDOWN_MAX: Duration = Duration::from_millis(1_900);
 /// What of it is kept for telling the broker.
 const FAREWELL_MIN: Duration = Duration::from_millis(600);
+/// When all sources have ended by themselves: as long as this for judging and delivering the rest.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// State changes and commands in flight; there are a few a second at most.
 const MESSAGES_MAX: usize = 1_024;
 
@@ -77,6 +80,8 @@ struct Daemon {
     states: Receiver<StateChange>,
     commands: Receiver<Command>,
     new_rules: Sender<Rules>,
+    /// Set when the classification is to end without judging what is queued.
+    hurry: Arc<AtomicBool>,
     /// Says how the classification ended.
     classified: Receiver<anyhow::Result<()>>,
     signals: signal_hook::iterator::Signals,
@@ -114,6 +119,7 @@ impl Daemon {
             sources.push(live);
         }
         let (new_rules, rules_in) = bounded(1);
+        let hurry = Arc::new(AtomicBool::new(false));
         let sink = Arc::clone(&sinks);
         let job = ClassifyJob {
             node: Arc::clone(&settings.node),
@@ -122,6 +128,7 @@ impl Daemon {
             sources: listened,
             new_rules: rules_in,
             scores: settings.publish.scores,
+            hurry: Arc::clone(&hurry),
             sink: move |report| sink.send(report),
         };
         let classified = spawn_classification(job)?;
@@ -135,6 +142,7 @@ impl Daemon {
             states,
             commands,
             new_rules,
+            hurry,
             classified,
             signals,
             notifier,
@@ -172,11 +180,9 @@ impl Daemon {
                 self.note_dropped_events();
             }
             self.tell(now, elapsed, levels);
-            if let Ok(result) = self.classified.try_recv() {
-                result.and(Err(anyhow::anyhow!("the classification ended by itself")))?;
-            }
-            if self.sources.iter().any(LiveSource::has_died) {
-                anyhow::bail!("an analysis thread ended by itself");
+            if let Err(error) = self.check_stages() {
+                self.shut_down(Outcome::Asked)?;
+                return Err(error);
             }
             self.feed_watchdog(now, &mut last_ping);
             if let Some(outcome) = self.all_ended() {
@@ -196,6 +202,18 @@ impl Daemon {
         }
     }
 
+    /// A stage that ends by itself has failed.
+    fn check_stages(&self) -> anyhow::Result<()> {
+        if let Ok(result) = self.classified.try_recv() {
+            result?;
+            anyhow::bail!("the classification ended by itself");
+        }
+        match self.sources.iter().find(|source| source.has_died()) {
+            Some(source) => anyhow::bail!("{}: the analysis ended by itself", source.name),
+            None => Ok(()),
+        }
+    }
+
     /// What MQTT asks for.
     fn obey(&mut self) {
         while let Ok(Command::Listen { source: name, on }) = self.commands.try_recv() {
@@ -209,7 +227,7 @@ impl Daemon {
     /// Statuses and levels that are due.
     fn tell(&mut self, now: Instant, elapsed: Duration, levels: bool) {
         for source in &mut self.sources {
-            source.pulse.note(source.state(), source.board.classified_windows.get(), elapsed);
+            source.pulse.note(source.state(), source.board.progress(), elapsed);
             if let Some(status) = source.status_to_tell(now) {
                 self.sinks.send(Report::Status(status));
             }
@@ -267,21 +285,32 @@ impl Daemon {
         let began = Instant::now();
         let asked = outcome == Outcome::Asked;
         self.notifier.stopping();
+        // When asked to end, windows in the queues are not judged any more; what is on is closed.
+        self.hurry.store(asked, Ordering::Relaxed);
         let Self { sources, sinks, classified, .. } = self;
-        // Each capture may take a while to let go of its device, so they stop side by side.
-        let stopping: Vec<_> =
-            sources.into_iter().map(|source| std::thread::spawn(move || source.stop())).collect();
-        let patience = SHUTDOWN_MAX.saturating_sub(FAREWELL_MIN);
-        // A file that was heard to its end has all its windows judged, however long it takes.
-        let result =
-            if asked { classified.recv_timeout(patience).ok() } else { classified.recv().ok() };
-        if result.is_none() {
-            tracing::warn!("the classification did not end in time; open events may be missing");
+        for source in sources {
+            // Each capture may take a while to let go of its device, so they stop side by side.
+            // Without a thread for it, dropping the source tells it just as well.
+            let name = "stop".to_owned();
+            let _ = std::thread::Builder::new().name(name).spawn(move || source.stop());
         }
-        drop(stopping);
-        let left = SHUTDOWN_MAX.saturating_sub(began.elapsed()).max(FAREWELL_MIN);
-        sinks.shutdown(left);
-        result.unwrap_or(Ok(())).map(|()| outcome)
+        let (classify_within, farewell) = if asked {
+            (SHUTDOWN_MAX.saturating_sub(FAREWELL_MIN), SHUTDOWN_MAX)
+        } else {
+            // Files that were heard to their end have all their windows judged and delivered.
+            (DRAIN_MAX, DRAIN_MAX)
+        };
+        let result = classified.recv_timeout(classify_within);
+        if result.is_err() {
+            tracing::warn!("the classification did not end in time; open events may lack an end");
+        }
+        let left = farewell.saturating_sub(began.elapsed()).max(FAREWELL_MIN);
+        let undelivered = sinks.shutdown(left);
+        match result {
+            Ok(Err(error)) => Err(error),
+            _ if !asked && undelivered > 0 => Ok(Outcome::SomeFailed),
+            _ => Ok(outcome),
+        }
     }
 }
 

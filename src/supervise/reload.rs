@@ -1,8 +1,13 @@
 //! SIGHUP: what can change while listening does, the rest is named, and a bad file changes
 //! nothing.
 
+use std::time::Duration;
+
 use super::{Daemon, roster};
 use crate::config::Settings;
+
+/// The classification takes new rules between two windows; longer than this, it is stuck.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Reads the configuration again and puts in force what can be.
@@ -29,9 +34,12 @@ impl Daemon {
             tracing::warn!("reload: a change of {name} needs a restart; the old value stays");
         }
         if fresh.detection != self.settings.detection {
-            self.sinks.announce(roster(&self.settings, &self.model, &rules));
-            // The thread takes one at a time; it ends only with the daemon.
-            let _ = self.new_rules.send(rules);
+            let roster = roster(&self.settings, &self.model, &rules);
+            if self.new_rules.send_timeout(rules, PATIENCE).is_err() {
+                tracing::error!("reload: the old settings stay in force: no answer from the stage");
+                return self.notifier.ready();
+            }
+            self.sinks.announce(roster);
             self.settings.detection = fresh.detection;
             tracing::info!("reload: the new detection settings are in force");
         } else {

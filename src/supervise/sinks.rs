@@ -1,10 +1,9 @@
 //! Where reports go: the terminal and MQTT. Neither ever makes the classification wait.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -31,10 +30,17 @@ pub struct EventWriter {
     pub out: Box<dyn Write + Send>,
 }
 
+/// What the terminal's thread is told.
+enum Line {
+    Event(Event),
+    /// Nothing more will come.
+    Last,
+}
+
 /// The running sinks.
 pub struct Sinks {
     publisher: Publisher,
-    lines: Sender<Event>,
+    lines: Sender<Line>,
     terminal: JoinHandle<()>,
     omitted: AtomicU64,
 }
@@ -48,11 +54,11 @@ impl Sinks {
         events: EventWriter,
     ) -> anyhow::Result<Self> {
         let publisher = publish::start(settings, roster, commands)?;
-        let (lines, waiting) = bounded::<Event>(LINES_MAX);
+        let (lines, waiting) = bounded(LINES_MAX);
         let EventWriter { format, mut out } = events;
         let terminal =
             std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-                for event in waiting {
+                while let Ok(Line::Event(event)) = waiting.recv() {
                     // A closed terminal is no reason to stop listening.
                     let _ = writeln!(out, "{}", line(&event, format)).and_then(|()| out.flush());
                 }
@@ -63,7 +69,7 @@ impl Sinks {
     /// Passes a report on to all of them; never waits.
     pub fn send(&self, report: Report) {
         if let Report::Event(event) = &report
-            && self.lines.try_send(event.clone()).is_err()
+            && self.lines.try_send(Line::Event(event.clone())).is_err()
         {
             self.omitted.fetch_add(1, Ordering::Relaxed);
         }
@@ -81,25 +87,24 @@ impl Sinks {
         self.publisher.announce(roster);
     }
 
-    /// Writes and publishes what is waiting and says farewell, within a deadline.
-    pub fn shutdown(self: Arc<Self>, within: Duration) {
-        let Some(Self { publisher, lines, terminal, omitted }) = Arc::into_inner(self) else {
-            tracing::error!("the sinks are still in use; the broker learns of the end by itself");
-            return;
-        };
-        drop(lines);
-        let health = publisher.shutdown(within);
-        if health.queued_events > 0 {
-            tracing::error!("{} events were not delivered", health.queued_events);
+    /// Writes and publishes what is waiting and says farewell, within a deadline. Returns how many
+    /// events the broker did not get.
+    pub fn shutdown(&self, within: Duration) -> usize {
+        let until = Instant::now() + within;
+        // Full only if the terminal does not take lines at all; then the deadline ends the wait.
+        let _ = self.lines.send_timeout(Line::Last, within);
+        let undelivered = self.publisher.shutdown(within).queued_events;
+        while !self.terminal.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
         }
-        let omitted = omitted.into_inner();
+        if undelivered > 0 {
+            tracing::error!("{undelivered} events were not delivered");
+        }
+        let omitted = self.omitted.load(Ordering::Relaxed);
         if omitted > 0 {
             tracing::warn!("{omitted} lines were left out: the terminal did not take them in time");
         }
-        if terminal.is_finished() {
-            // It has nothing left to say, whether it ended well or not.
-            let _ = terminal.join();
-        }
+        undelivered
     }
 }
 

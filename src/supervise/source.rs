@@ -11,7 +11,7 @@ use super::analyse::AnalyseJob;
 use super::board::Board;
 use super::lane::{Delivery, Lane};
 use super::watchdog::Pulse;
-use crate::capture::settings::{Origin, Pace};
+use crate::capture::settings::Origin;
 use crate::capture::{self, Capture, StateChange};
 use crate::config::Source;
 use crate::signal::{SourceName, SourceState, SourceStatus, Timestamp};
@@ -19,6 +19,10 @@ use crate::spectrogram::Recipe;
 
 /// Streams that may be waiting to be analysed; a new one comes only after a reopening.
 const FEEDS_MAX: usize = 4;
+/// No audio for this long ends the stream: what comes later is not joined to what came before. A
+/// device delivers many times a second; a pipe may deliver in bursts.
+const PAUSE_OF_A_DEVICE: Duration = Duration::from_secs(2);
+const PAUSE_OF_A_PIPE: Duration = Duration::from_secs(10);
 /// A status is told at least this often, so that its counters are never far off.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 /// Changed counters are told at most this often.
@@ -50,13 +54,15 @@ impl LiveSource {
         let name = Arc::clone(&source.capture.name);
         let board = Arc::new(Board::new());
         let (feeds_in, feeds) = bounded(FEEDS_MAX);
-        let lossless = matches!(source.capture.origin, Origin::File { pace: Pace::Fast, .. });
+        // A microphone can't wait; everything else can, and then loses nothing.
+        let lossless = !matches!(source.capture.origin, Origin::Device(_));
         let (lane, deliveries) = Lane::new(lossless);
         let job = AnalyseJob {
             source: Arc::clone(&name),
             recipe: recipe.clone(),
             hop_columns: recipe.hop_columns(hop_s),
             choice: source.channel,
+            pause: if lossless { PAUSE_OF_A_PIPE } else { PAUSE_OF_A_DEVICE },
             feeds,
             lane,
             board: Arc::clone(&board),
@@ -169,8 +175,7 @@ impl LiveSource {
     }
 
     /// Stops the capture; the analysis and its lane end with it.
-    pub fn stop(self) -> JoinHandle<()> {
+    pub fn stop(self) {
         self.capture.stop();
-        self.analysis
     }
 }

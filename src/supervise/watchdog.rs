@@ -7,32 +7,44 @@ use crate::signal::SourceState;
 /// Longest time without a judged window while a source hears, beyond the window itself.
 const GRACE: Duration = Duration::from_secs(6);
 
+/// How far a source has come. Counters only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    pub classified_windows: u64,
+    /// Hops of audio analysed.
+    pub slices: u64,
+    /// Windows wait for the network.
+    pub waiting: bool,
+}
+
 /// One source, as the supervisor sees it.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     state: SourceState,
-    classified_windows: u64,
-    /// How long ago the source began to hear, or a window of it was last judged.
+    progress: Progress,
+    /// How long nothing has come of what the source hears.
     idle: Duration,
 }
 
 impl Pulse {
     /// A source that is being opened.
     pub fn new() -> Self {
-        Self { state: SourceState::Opening, classified_windows: 0, idle: Duration::ZERO }
+        Self { state: SourceState::Opening, progress: Progress::default(), idle: Duration::ZERO }
     }
 
-    /// Takes what is known `elapsed` after the last call. A source that does not hear is no
-    /// excuse for later: the wait begins anew when it hears again.
-    pub fn note(&mut self, state: SourceState, classified_windows: u64, elapsed: Duration) {
-        let progress = classified_windows != self.classified_windows;
-        if progress || !state.is_hearing() || !self.state.is_hearing() {
+    /// Takes what is known `elapsed` after the last call. A judged window is progress; so is
+    /// analysed audio as long as no window waits (a slow pipe fills its first one slowly). A
+    /// source that does not hear is no excuse for later: the wait begins anew when it hears again.
+    pub fn note(&mut self, state: SourceState, progress: Progress, elapsed: Duration) {
+        let judged = progress.classified_windows != self.progress.classified_windows;
+        let analysed = progress.slices != self.progress.slices && !progress.waiting;
+        if judged || analysed || !state.is_hearing() || !self.state.is_hearing() {
             self.idle = Duration::ZERO;
         } else {
             self.idle += elapsed;
         }
         self.state = state;
-        self.classified_windows = classified_windows;
+        self.progress = progress;
     }
 
     /// Whether this source does what is expected of it: windows are judged, or its loss has been
@@ -49,27 +61,37 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(5);
     const TICK: Duration = Duration::from_millis(100);
 
-    fn after(seconds: u64, state: SourceState, windows: impl Fn(u64) -> u64) -> bool {
+    /// A source in this state, ten ticks a second; the counters by the tick.
+    fn after(
+        seconds: u64,
+        state: SourceState,
+        classified_windows: impl Fn(u64) -> u64,
+        slices: impl Fn(u64) -> u64,
+    ) -> bool {
         let mut pulse = Pulse::new();
         for tick in 0..seconds * 10 {
-            pulse.note(state, windows(tick), TICK);
+            let (classified_windows, slices) = (classified_windows(tick), slices(tick));
+            let waiting = slices > classified_windows + 10;
+            pulse.note(state, Progress { classified_windows, slices, waiting }, TICK);
         }
         pulse.is_well(WINDOW)
     }
 
     #[test]
     fn judged_windows_and_reported_losses_feed_it() {
-        assert!(after(60, SourceState::Running, |tick| tick / 5));
+        assert!(after(60, SourceState::Running, |tick| tick / 5, |tick| tick / 5));
         for lost in [SourceState::Lost, SourceState::BackingOff, SourceState::Stalled] {
-            assert!(after(60, lost, |_| 7), "{lost:?}");
+            assert!(after(60, lost, |_| 7, |_| 7), "{lost:?}");
         }
-        assert!(after(5, SourceState::Running, |_| 0), "the first window takes its time");
+        assert!(after(5, SourceState::Running, |_| 0, |tick| tick / 5), "the first window");
+        assert!(after(60, SourceState::Running, |_| 0, |tick| tick / 100), "a slow pipe");
     }
 
     #[test]
     fn hearing_without_judging_starves_it() {
-        assert!(!after(60, SourceState::Running, |tick| (tick / 5).min(10)));
-        assert!(!after(60, SourceState::Muted, |_| 3));
-        assert!(!after(12, SourceState::Running, |_| 0));
+        let analysed = |tick| tick / 5;
+        assert!(!after(60, SourceState::Running, |tick| (tick / 5).min(10), analysed));
+        assert!(!after(60, SourceState::Muted, |_| 3, analysed));
+        assert!(!after(60, SourceState::Running, |_| 3, |_| 3), "the analysis is stuck");
     }
 }

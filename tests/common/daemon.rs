@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -46,6 +47,7 @@ pub struct Daemon {
     pub child: Child,
     out: Arc<Mutex<Vec<String>>>,
     log: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -56,9 +58,9 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let out = collect(child.stdout.take().expect("piped"));
-        let log = collect(child.stderr.take().expect("piped"));
-        Self { child, out, log }
+        let (out, out_reader) = collect(child.stdout.take().expect("piped"));
+        let (log, log_reader) = collect(child.stderr.take().expect("piped"));
+        Self { child, out, log, readers: vec![out_reader, log_reader] }
     }
 
     /// Standard output so far, line by line.
@@ -102,6 +104,10 @@ impl Daemon {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
+                // What it wrote last may still be on the way.
+                for reader in self.readers.drain(..) {
+                    reader.join().expect("a reader");
+                }
                 return status;
             }
             assert!(Instant::now() < deadline, "it does not end; log: {:#?}", self.log());
@@ -117,13 +123,15 @@ impl Drop for Daemon {
     }
 }
 
-fn collect(stream: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+type Lines = Arc<Mutex<Vec<String>>>;
+
+fn collect(stream: impl std::io::Read + Send + 'static) -> (Lines, JoinHandle<()>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let filled = Arc::clone(&lines);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             filled.lock().expect("not poisoned").push(line);
         }
     });
-    lines
+    (lines, reader)
 }

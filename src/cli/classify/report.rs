@@ -84,7 +84,12 @@ impl Reporter {
                 }
             }
             Format::Table => output::write_line(&self.table(&file, &top, verdict))?,
-            Format::Audacity => self.labels(path, verdict)?,
+            Format::Audacity => {
+                if let Err(error) = self.labels(path, verdict) {
+                    output::complain(&format!("{error:#}"));
+                    return Ok(Outcome::SomeFailed);
+                }
+            }
         }
         match &verdict.incomplete {
             None => Ok(Outcome::Done),
