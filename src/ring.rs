@@ -131,10 +131,12 @@ impl Producer {
         if offered == 0 {
             return 0;
         }
-        self.note_silence(&interleaved[..offered * self.channels]);
+        let channels = self.channels;
+        let frames_of = |count: usize| interleaved.get(..count * channels).unwrap_or_default();
+        self.note_silence(frames_of(offered));
         let taken = if self.mark_pending_gap() {
             let taken = offered.min(self.vacant_frames());
-            self.audio.push_slice(&interleaved[..taken * self.channels]);
+            self.audio.push_slice(frames_of(taken));
             taken
         } else {
             0
@@ -235,7 +237,7 @@ impl Consumer {
         let frames = limit as usize;
         let start = out.len();
         out.resize(start + frames * self.channels, 0.0);
-        self.audio.pop_slice(&mut out[start..]);
+        self.audio.pop_slice(out.get_mut(start..).unwrap_or_default());
         self.popped_frames += limit;
         Popped { gap_frames, frames }
     }

@@ -424,8 +424,9 @@ fn ends_with_last_page(tail: &[u8]) -> bool {
     const END_OF_STREAM: u8 = 4;
     const HEADER_BYTES: usize = 27;
     tail.windows(HEADER_BYTES).enumerate().any(|(at, header)| {
-        let marked = header.starts_with(b"OggS") && header[5] & END_OF_STREAM != 0;
-        let segments = usize::from(header[HEADER_BYTES - 1]);
+        let marked = header.starts_with(b"OggS")
+            && header.get(5).is_some_and(|flags| flags & END_OF_STREAM != 0);
+        let segments = usize::from(header.last().copied().unwrap_or(0));
         let lengths = tail.get(at + HEADER_BYTES..at + HEADER_BYTES + segments);
         marked
             && lengths.is_some_and(|lengths| {

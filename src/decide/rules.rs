@@ -219,10 +219,12 @@ mod tests {
         let rules = Rules::resolve(&classes(), &defaults(), &DetectionSettings::default()).unwrap();
         let reported: Vec<bool> = rules.by_class.iter().map(Option::is_some).collect();
         assert_eq!(reported, [false, false, true, false]);
-        let mut asked = DetectionSettings::default();
-        asked.classes = vec!["dog".to_owned(), "rain".to_owned()];
         let over = RuleOverride { on: Some(0.2), ..RuleOverride::default() };
-        asked.overrides = vec![("rain".to_owned(), over)];
+        let asked = DetectionSettings {
+            classes: vec!["dog".to_owned(), "rain".to_owned()],
+            overrides: vec![("rain".to_owned(), over)],
+            ..DetectionSettings::default()
+        };
         let rules = Rules::resolve(&classes(), &defaults(), &asked).unwrap();
         assert!((rules.by_class[0].as_ref().unwrap().rule.on - 0.8).abs() < 1e-3);
         let rain = &rules.by_class[1].as_ref().unwrap().rule;
@@ -245,8 +247,10 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_with_a_hint() {
-        let mut wrong = DetectionSettings::default();
-        wrong.classes = vec!["glass".to_owned(), "siren".to_owned()];
+        let mut wrong = DetectionSettings {
+            classes: vec!["glass".to_owned(), "siren".to_owned()],
+            ..DetectionSettings::default()
+        };
         let over = RuleOverride {
             hits: Some(4),
             of: Some(3),
