@@ -443,9 +443,10 @@ fn quiet() -> impl Sized {
     alsa::Output::local_error_handler().ok()
 }
 
-/// Only ALSA is noisy.
 #[cfg(not(target_os = "linux"))]
-fn quiet() -> impl Sized {}
+fn quiet() -> impl Sized {
+    // Only ALSA is noisy.
+}
 
 #[cfg(test)]
 mod tests {
