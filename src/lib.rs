@@ -24,9 +24,12 @@
 )]
 
 pub mod capture;
+pub mod chart;
 pub mod cli;
 pub mod config;
+pub mod data;
 pub mod decide;
+pub mod evaluate;
 pub mod hear;
 pub mod network;
 pub mod publish;
@@ -34,3 +37,4 @@ pub mod ring;
 pub mod signal;
 pub mod spectrogram;
 pub mod supervise;
+pub mod train;

@@ -168,7 +168,7 @@ fn start(plan: &Plan, files: &Arc<[PathBuf]>, jobs: usize) -> anyhow::Result<Rec
     Ok(results)
 }
 
-fn hop(text: &str) -> Result<f32, String> {
+pub(super) fn hop(text: &str) -> Result<f32, String> {
     in_range(text, 0.1, 5.0)
 }
 
@@ -176,7 +176,7 @@ fn sensitivity(text: &str) -> Result<f32, String> {
     in_range(text, 0.0, 1.0)
 }
 
-fn in_range(text: &str, least: f32, most: f32) -> Result<f32, String> {
+pub(super) fn in_range(text: &str, least: f32, most: f32) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if (least..=most).contains(&value) => Ok(value),
         _ => Err(format!("allowed is a number from {least} to {most}")),

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use crate::capture::decode::{AudioFile, DecodeError};
-use crate::decide::{Change, Heard, Rules, Tracker};
+use crate::decide::Rules;
+use crate::evaluate::{Listened, Listener, ReportedEvent, Window};
 use crate::hear::{Judge, SoundModel};
 use crate::network::ModelError;
-use crate::spectrogram::{
-    Analyser, ChannelChoice, Image, ImageError, InputFormat, Slice, SpectrogramError,
-};
+use crate::spectrogram::{ChannelChoice, Image, ImageError, InputFormat, SpectrogramError};
 
 /// A larger picture is not read; a network image takes some 60 kB.
 const PNG_BYTES_MAX: u64 = 4 << 20;
@@ -26,18 +25,10 @@ pub struct Plan {
 pub struct Verdict {
     /// One score a class, averaged over the windows.
     pub scores: Vec<f32>,
-    pub events: Vec<FileEvent>,
+    /// In the order of their starts.
+    pub events: Vec<ReportedEvent>,
     /// What could not be read, when only a part could.
     pub incomplete: Option<DecodeError>,
-}
-
-/// A sound in a file.
-pub struct FileEvent {
-    /// Index of the class.
-    pub class: usize,
-    pub start_s: f64,
-    pub end_s: f64,
-    pub score_peak: f32,
 }
 
 /// Why a file says nothing.
@@ -55,12 +46,6 @@ pub enum HearError {
     Network { path: String, error: ModelError },
     #[error("{path}: there is no sound in it")]
     Empty { path: String },
-}
-
-/// One judged window of a file.
-struct Judged {
-    slice: Slice,
-    scores: Vec<f32>,
 }
 
 impl Plan {
@@ -81,85 +66,48 @@ impl Plan {
     }
 
     fn hear_audio(&self, path: &Path, judge: &mut Judge) -> Result<Verdict, HearError> {
-        let name = || path.display().to_string();
-        let mut judged = Vec::new();
-        let mut failed = None;
-        let incomplete = analyse(path, self, &mut |slice| {
-            let Some(image) = &slice.image else { return };
-            match judge.scores(image) {
-                Ok(scores) => judged.push(Judged { slice: Slice { image: None, ..slice }, scores }),
-                Err(error) => failed = Some(error),
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(HearError::Network { path: name(), error });
-        }
-        if judged.is_empty() {
+        let (listened, incomplete) = self.listen(path, judge)?;
+        let windows = &listened.windows;
+        if windows.is_empty() {
             // Only the cause, when nothing could be read at all.
-            return Err(incomplete.map_or(HearError::Empty { path: name() }, HearError::Decode));
+            let empty = || HearError::Empty { path: path.display().to_string() };
+            return Err(incomplete.map_or_else(empty, HearError::Decode));
         }
-        Ok(Verdict { scores: mean(&judged), events: self.events(&judged), incomplete })
-    }
-
-    fn events(&self, judged: &[Judged]) -> Vec<FileEvent> {
-        let windows = u32::try_from(judged.len()).unwrap_or(u32::MAX);
-        let mut tracker = Tracker::new(self.rules.clone().for_short_recording(windows));
-        let window_s = self.model.recipe.window_s();
-        let mut changes = Vec::new();
-        for Judged { slice, scores } in judged {
-            changes.extend(tracker.step(Heard {
-                start_s: slice.end_s - window_s,
-                end_s: slice.end_s,
-                scores,
-                level_dbfs: slice.window_level_dbfs,
-                first: slice.first,
-            }));
-        }
-        changes.extend(tracker.close(judged.last().map_or(0.0, |last| last.slice.end_s)));
-        let mut events: Vec<FileEvent> = changes.into_iter().filter_map(ended).collect();
+        let count = u32::try_from(windows.len()).unwrap_or(u32::MAX);
+        let mut events = listened.reports(self.rules.clone().for_short_recording(count));
         events.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
-        events
+        Ok(Verdict { scores: mean(windows), events, incomplete })
     }
-}
 
-fn ended(change: Change) -> Option<FileEvent> {
-    match change {
-        Change::Start(_) => None,
-        Change::End { sound, end_s } => Some(FileEvent {
-            class: sound.class,
-            start_s: sound.start_s,
-            end_s,
-            score_peak: sound.score_peak,
-        }),
+    /// Decodes a whole file and judges its windows. A damaged end is returned, not lost and not
+    /// fatal.
+    pub fn listen(
+        &self,
+        path: &Path,
+        judge: &mut Judge,
+    ) -> Result<(Listened, Option<DecodeError>), HearError> {
+        let name = || path.display().to_string();
+        let mut file = AudioFile::open(path)?;
+        let format = InputFormat {
+            sample_rate_hz: file.sample_rate_hz(),
+            channels: file.channels(),
+            choice: self.channel,
+        };
+        let mut listener = Listener::new(&self.model, judge, format, self.hop_s)
+            .map_err(|error| HearError::Spectrogram { path: name(), error })?;
+        let mut block = Vec::new();
+        let incomplete = loop {
+            block.clear();
+            match file.next_block(&mut block) {
+                Ok(0) => break None,
+                Ok(_) => listener.push(&block),
+                Err(error) => break Some(error),
+            }
+        };
+        let listened = listener.finish();
+        let listened = listened.map_err(|error| HearError::Network { path: name(), error })?;
+        Ok((listened, incomplete))
     }
-}
-
-/// Decodes and analyses a whole file. A damaged end is returned, not lost and not fatal.
-fn analyse(
-    path: &Path,
-    plan: &Plan,
-    sink: &mut impl FnMut(Slice),
-) -> Result<Option<DecodeError>, HearError> {
-    let mut file = AudioFile::open(path)?;
-    let recipe = &plan.model.recipe;
-    let format = InputFormat {
-        sample_rate_hz: file.sample_rate_hz(),
-        channels: file.channels(),
-        choice: plan.channel,
-    };
-    let mut analyser = Analyser::new(recipe, format, recipe.hop_columns(plan.hop_s))
-        .map_err(|error| HearError::Spectrogram { path: path.display().to_string(), error })?;
-    let mut block = Vec::new();
-    let incomplete = loop {
-        block.clear();
-        match file.next_block(&mut block) {
-            Ok(0) => break None,
-            Ok(_) => analyser.push(&block, sink),
-            Err(error) => break Some(error),
-        }
-    };
-    analyser.finish(sink);
-    Ok(incomplete)
 }
 
 fn read_image(path: &Path) -> Result<Vec<u8>, HearError> {
@@ -172,12 +120,13 @@ fn read_image(path: &Path) -> Result<Vec<u8>, HearError> {
     std::fs::read(path).map_err(unreadable)
 }
 
-fn mean(judged: &[Judged]) -> Vec<f32> {
-    let mut sums = vec![0.0_f64; judged.first().map_or(0, |first| first.scores.len())];
-    for window in judged {
+/// One score a class: the mean over the windows, of which there must be one.
+pub fn mean(windows: &[Window]) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; windows.first().map_or(0, |first| first.scores.len())];
+    for window in windows {
         for (sum, &score) in sums.iter_mut().zip(&window.scores) {
             *sum += f64::from(score);
         }
     }
-    sums.iter().map(|sum| (sum / judged.len() as f64) as f32).collect()
+    sums.iter().map(|sum| (sum / windows.len() as f64) as f32).collect()
 }

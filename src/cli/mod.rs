@@ -1,13 +1,18 @@
 //! The command line: one file a command, each thin; errors become a line and an exit code here.
 
+mod calibrate;
 mod classify;
 mod config;
 mod devices;
+mod eval;
 mod hear_file;
 mod model;
 mod output;
+mod record;
 mod run;
+mod soundscapes;
 mod spectrogram;
+mod train;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -39,6 +44,16 @@ enum Command {
     Classify(classify::Classify),
     /// Draw the image that the network sees, or a plot with axes for people
     Spectrogram(spectrogram::Spectrogram),
+    /// Record one's own sounds as clips to train with
+    Record(record::Record),
+    /// Train a network, or a last layer for one's own sounds
+    #[command(subcommand)]
+    Train(train::Train),
+    /// Measure how good a model is, on clips or on soundscapes
+    #[command(subcommand)]
+    Eval(eval::Eval),
+    /// Choose a model's detection rules by soundscapes, and make its scores honest
+    Calibrate(calibrate::Calibrate),
     /// Look at model files, or give an ONNX network the metadata that makes it one
     #[command(subcommand)]
     Model(model::Model),
@@ -103,6 +118,10 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Devices(command) => command.run(),
         Command::Classify(command) => command.run(),
         Command::Spectrogram(command) => command.run(),
+        Command::Record(command) => command.run(),
+        Command::Train(command) => command.run(),
+        Command::Eval(command) => command.run(),
+        Command::Calibrate(command) => command.run(),
         Command::Model(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions { shell } => {
@@ -152,7 +171,7 @@ fn code(error: &anyhow::Error) -> u8 {
                 PublishError::ChoosePort { .. } | PublishError::TryAgain(_) => exit::UNAVAILABLE,
             };
         }
-        if cause.is::<DeviceError>() {
+        if cause.is::<DeviceError>() || cause.is::<record::NoMicrophone>() {
             return exit::UNAVAILABLE;
         }
     }

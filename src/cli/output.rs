@@ -27,13 +27,20 @@ pub fn complain(what: &str) {
     let _ = writeln!(std::io::stderr(), "hearken: {what}");
 }
 
+/// Whether [`write_file`] would leave what is there; to be asked before long work, too.
+pub fn check_free(path: &Path, force: bool) -> anyhow::Result<()> {
+    if !force && path.exists() {
+        let shown = path.display();
+        bail!("{shown} exists already; give --force to overwrite it, or another place");
+    }
+    Ok(())
+}
+
 /// Writes a whole file, or nothing: a temporary file beside it takes its name at the end. An
 /// existing file stays as it is unless `force`.
 pub fn write_file(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
+    check_free(path, force)?;
     let shown = path.display();
-    if !force && path.exists() {
-        bail!("{shown} exists already; give --force to overwrite it, or another place");
-    }
     let name = path.file_name().with_context(|| format!("{shown} names no file"))?;
     let mut temporary = name.to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
@@ -56,12 +63,21 @@ fn create(path: &Path) -> std::io::Result<File> {
 
 /// A progress bar over `count` files, shown on a terminal's standard error only.
 pub fn progress(count: usize) -> ProgressBar {
+    bar(count, "{bar:30} {pos}/{len} files, {eta} left  {wide_msg}")
+}
+
+/// A progress bar over `count` steps of the work that is named, shown on a terminal's standard
+/// error only.
+pub fn steps(count: usize, work: &'static str) -> ProgressBar {
+    bar(count, "{msg:26} {bar:30} {pos}/{len}, {eta} left").with_message(work)
+}
+
+fn bar(count: usize, template: &str) -> ProgressBar {
     if count < 2 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(count as u64);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files, {eta} left  {wide_msg}");
-    match style {
+    match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

@@ -12,7 +12,7 @@ use super::runner::{Network, probe_image};
 /// The version of the metadata contract that this program reads and writes.
 const FORMAT: &str = "1";
 /// Prefix of all our keys in `metadata_props`.
-const PREFIX: &str = "hearken.";
+pub(super) const PREFIX: &str = "hearken.";
 /// A larger file is refused before it is parsed.
 const FILE_BYTES_MAX: usize = 512 << 20;
 /// More outputs are refused.

@@ -2,7 +2,15 @@
 //! sound or colour; the only home of tract and of the ONNX format.
 
 mod artifact;
+mod channels_last;
+mod head;
+pub mod layers;
+mod memory;
+pub mod metrics;
 mod runner;
 
 pub use artifact::{Activation, Artifact, Metadata, ModelError, wrap};
+pub use head::{HeadError, Headless, Linear};
+pub use layers::{Layers, LayersError, Node, Op, Shape, Weight, Window};
+pub use memory::Memory;
 pub use runner::{Network, Session};

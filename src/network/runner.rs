@@ -7,6 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::artifact::ModelError;
+use super::channels_last;
 
 /// A network ready to run; cheap to clone.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ impl Network {
             return Err(ModelError::Shape { what: "an input of", found, expected });
         }
         model.set_input_fact(0, wanted).map_err(unrunnable)?;
-        let model = model.into_optimized().map_err(unrunnable)?;
+        let model = optimise(model).map_err(unrunnable)?;
         let fact = model.output_fact(0).map_err(unrunnable)?;
         if fact.datum_type != f32::datum_type() || fact.shape.as_concrete() != Some(&[1, outputs]) {
             let (found, expected) = (format!("{fact:?}"), format!("1,{outputs},F32"));
@@ -82,6 +83,12 @@ impl Session {
         }
         Ok(values.to_vec())
     }
+}
+
+fn optimise(model: InferenceModel) -> TractResult<TypedModel> {
+    let mut model = model.into_typed()?.into_decluttered()?;
+    channels_last::rewrite(&mut model)?;
+    model.into_optimized()
 }
 
 fn unrunnable(error: TractError) -> ModelError {

@@ -80,7 +80,7 @@ impl Image {
 }
 
 /// A picture of three bytes a pixel, row by row from the top, as a PNG.
-pub(super) fn encode_rgb_png(width: u32, height: u32, rgb: &[u8]) -> Result<Vec<u8>, ImageError> {
+pub fn encode_rgb_png(width: u32, height: u32, rgb: &[u8]) -> Result<Vec<u8>, ImageError> {
     let expected = u64::from(width) * u64::from(height) * 3;
     if rgb.len() as u64 != expected {
         let got = rgb.len();

@@ -16,9 +16,10 @@ mod resample;
 pub mod settings;
 mod slide;
 mod stft;
+mod window;
 
 pub use analyser::{Analyser, InputFormat, Slice, SpectrogramError};
-pub use image::{Image, ImageError};
+pub use image::{Image, ImageError, encode_rgb_png};
 pub use mel::FilterBank;
 pub use mix::mix_into;
 pub use recipe::{Recipe, RecipeError, RowOrder};
@@ -26,3 +27,4 @@ pub use resample::Resampler;
 pub use settings::ChannelChoice;
 pub use slide::Slide;
 pub use stft::{ColumnMaker, PowerStft};
+pub use window::WindowMaker;

@@ -2,10 +2,12 @@
 
 use super::super::colormap;
 use super::PlotInput;
-use super::axis::{FrequencyAxis, LinearAxis, Tick, frequency_label, number, round_up_to};
-use super::canvas::{Anchor, Area, Canvas, Lettering, Picture, Rgb};
+use super::axis::{FrequencyAxis, frequency_label};
 use super::content::Content;
 use super::waveform::Waveform;
+use crate::chart::axis::{LinearAxis, Tick, number, round_up_to};
+use crate::chart::canvas::{Anchor, Area, Canvas, Lettering, Picture, Rgb};
+use crate::chart::look::{BACKGROUND, FRAME, GRID, INK, PANEL, TITLE, WORDS, faint, plain};
 
 /// Width of the spectrogram and the waveforms in pixels.
 pub const MAIN_WIDTH: usize = 830;
@@ -28,16 +30,7 @@ const WAVEFORM_GAP: f64 = 20.0;
 const FOOT: f64 = 62.0;
 const NOTE_HEIGHT: f64 = 22.0;
 
-const BACKGROUND: Rgb = [0xff, 0xff, 0xff];
-const PANEL: Rgb = [0xf6, 0xf5, 0xf8];
-const GRID: Rgb = [0xe2, 0xe0, 0xe8];
-const FRAME: Rgb = [0x8a, 0x86, 0x96];
-const INK: Rgb = [0x1c, 0x19, 0x26];
-const FAINT: Rgb = [0x5a, 0x56, 0x66];
 const WAVE: Rgb = [0x7a, 0x23, 0x80];
-
-const TITLE: f64 = 27.0;
-const WORDS: f64 = 18.0;
 
 /// Leading digits of the amplitude axis' limit.
 const ROUND_PEAKS: [f64; 9] = [1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0];
@@ -53,7 +46,7 @@ pub fn draw(
     let hidden = input.channels.len().saturating_sub(content.waveforms.len());
     let note = if hidden > 0 { NOTE_HEIGHT } else { 0.0 };
     let height = panels.bottom() + FOOT + note;
-    let mut canvas = Canvas::new(WIDTH as usize, height as usize, BACKGROUND)?;
+    let mut canvas = Canvas::new(WIDTH as usize, height as usize, BACKGROUND);
     let mut figure = Figure { canvas: &mut canvas, input, content, time, frequency };
     figure.heading()?;
     figure.spectrogram(panels.spectrogram)?;
@@ -97,14 +90,6 @@ impl Panels {
     fn bottom(&self) -> f64 {
         self.waveforms.last().unwrap_or(&self.spectrogram).bottom()
     }
-}
-
-fn plain(anchor: Anchor) -> Lettering {
-    Lettering { size: WORDS, color: INK, anchor }
-}
-
-fn faint(anchor: Anchor) -> Lettering {
-    Lettering { size: WORDS, color: FAINT, anchor }
 }
 
 /// Draws the parts.
@@ -154,7 +139,7 @@ impl Figure<'_> {
             let band = bands.get(y).copied().unwrap_or(0);
             colormap::color(columns.value(x, band))
         });
-        self.frame(area)?;
+        self.canvas.frame(area, FRAME)?;
         for tick in frequency.ticks(FREQUENCY_GAP / area.height) {
             let y = area.bottom() - tick.at * area.height;
             self.canvas.line(&[(area.left - 5.0, y), (area.left, y)], FRAME)?;
@@ -212,7 +197,7 @@ impl Figure<'_> {
             self.canvas.fill(Area { left, top, width: high - low + 1.0, height: 1.0 }, INK);
             previous = level;
         }
-        self.frame(area)?;
+        self.canvas.frame(area, FRAME)?;
         let heading = "Mean over time";
         self.canvas.text(area.left, area.top - 14.0, heading, faint(Anchor::Left))?;
         self.color_bar(area, &ticks, color)
@@ -226,7 +211,7 @@ impl Figure<'_> {
     ) -> Result<(), String> {
         let bar = Area { top: above.bottom() + COLOR_BAR_GAP, height: COLOR_BAR_HEIGHT, ..above };
         self.canvas.fill_with(bar, |x, _| color(x));
-        self.frame(bar)?;
+        self.canvas.frame(bar, FRAME)?;
         for tick in ticks {
             let x = bar.left + tick.at * bar.width;
             self.canvas.line(&[(x, bar.bottom()), (x, bar.bottom() + 5.0)], FRAME)?;
@@ -270,7 +255,7 @@ impl Figure<'_> {
             };
             self.canvas.fill(column, WAVE);
         }
-        self.frame(area)?;
+        self.canvas.frame(area, FRAME)?;
         // A round peak has at most two digits that count.
         let decimals = (1.0 - limit.log10().floor()).clamp(0.0, 9.0) as usize;
         for value in [-limit, 0.0, limit] {
@@ -307,12 +292,6 @@ impl Figure<'_> {
             self.canvas.text(right, y, value, plain(Anchor::Right))?;
         }
         Ok(())
-    }
-
-    fn frame(&mut self, area: Area) -> Result<(), String> {
-        let (left, right, top, bottom) = (area.left, area.right(), area.top, area.bottom());
-        let corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
-        self.canvas.line(&corners, FRAME)
     }
 }
 

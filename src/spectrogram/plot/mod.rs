@@ -2,15 +2,15 @@
 //! mean spectrum beside it and the waveforms below it.
 
 mod axis;
-mod canvas;
 mod content;
 mod figure;
 mod waveform;
 
-use self::axis::{FrequencyAxis, LinearAxis};
+use self::axis::FrequencyAxis;
 use self::content::Content;
 use super::image::{ImageError, encode_rgb_png};
 use super::recipe::Recipe;
+use crate::chart::axis::LinearAxis;
 
 /// What to draw.
 pub struct PlotInput<'a> {

@@ -1,6 +1,8 @@
 //! The drawing surface: rectangles, lines, words. Everything is drawn larger and averaged down, so
 //! that edges are smooth and letters keep their distances.
 
+use std::sync::LazyLock;
+
 use epaint_default_fonts::UBUNTU_LIGHT;
 use plotters::backend::{BitMapBackend, RGBPixel};
 use plotters::prelude::{DrawingBackend, IntoFont};
@@ -49,6 +51,8 @@ pub enum Anchor {
     Right,
     /// Centred, and read from below.
     Upwards,
+    /// Beginning here, and read from below.
+    Rising,
 }
 
 /// How words look.
@@ -69,11 +73,9 @@ pub struct Canvas {
 
 impl Canvas {
     /// An empty one.
-    pub fn new(width: usize, height: usize, background: Rgb) -> Result<Self, String> {
-        register_font(FONT, FontStyle::Normal, UBUNTU_LIGHT)
-            .map_err(|_| "the built-in font is not readable".to_owned())?;
+    pub fn new(width: usize, height: usize, background: Rgb) -> Self {
         let pixels = background.repeat(width * height * OVERSAMPLE * OVERSAMPLE);
-        Ok(Self { width, height, pixels })
+        Self { width, height, pixels }
     }
 
     /// Fills `area` pixel by pixel, with the colour for each column and row counted from its top
@@ -106,7 +108,12 @@ impl Canvas {
 
     /// A line one pixel wide through `points`.
     pub fn line(&mut self, points: &[(f64, f64)], color: Rgb) -> Result<(), String> {
-        let style = ShapeStyle::from(rgb(color)).stroke_width(OVERSAMPLE as u32);
+        self.stroke(points, 1.0, color)
+    }
+
+    /// A line of some width through `points`.
+    pub fn stroke(&mut self, points: &[(f64, f64)], width: f64, color: Rgb) -> Result<(), String> {
+        let style = ShapeStyle::from(rgb(color)).stroke_width(scale(width).unsigned_abs());
         let points: Vec<(i32, i32)> = points.iter().map(|&(x, y)| (scale(x), scale(y))).collect();
         self.backend()?.draw_path(points, &style).map_err(|error| error.to_string())
     }
@@ -118,17 +125,33 @@ impl Canvas {
             Anchor::Centre => (HPos::Center, FontTransform::None),
             Anchor::Right => (HPos::Right, FontTransform::None),
             Anchor::Upwards => (HPos::Center, FontTransform::Rotate270),
+            Anchor::Rising => (HPos::Left, FontTransform::Rotate270),
         };
         let color = rgb(look.color);
-        let style = style(look.size)
+        let style = style(look.size)?
             .transform(transform)
             .color(&color)
             .pos(Pos::new(horizontal, VPos::Center));
         // The library's middle of a line lies this far above that of its capitals.
         let drop = look.size * CAPITALS_DROP;
-        let (x, y) = if look.anchor == Anchor::Upwards { (x + drop, y) } else { (x, y + drop) };
+        let is_upright = matches!(look.anchor, Anchor::Upwards | Anchor::Rising);
+        let (x, y) = if is_upright { (x + drop, y) } else { (x, y + drop) };
         let place = (scale(x), scale(y));
         self.backend()?.draw_text(words, &style, place).map_err(|error| error.to_string())
+    }
+
+    /// Width of a line of words in pixels.
+    pub fn width(words: &str, size: f64) -> Result<f64, String> {
+        let (width, _) = style(size)?.font.box_size(words).map_err(|error| error.to_string())?;
+        Ok(f64::from(width) / OVERSAMPLE as f64)
+    }
+
+    /// The corners of `area`, joined by a line.
+    pub fn frame(&mut self, area: Area, color: Rgb) -> Result<(), String> {
+        let (left, top) = (area.left, area.top);
+        let (right, bottom) = (area.right(), area.bottom());
+        let corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
+        self.line(&corners, color)
     }
 
     /// `words` cut to `width` pixels, and without control characters.
@@ -137,7 +160,7 @@ impl Canvas {
             words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
         let room = scale(width);
         let mut shown = words.clone();
-        let font = style(size).font;
+        let font = style(size)?.font;
         while font.box_size(&shown).map_err(|error| error.to_string())?.0 as i32 > room {
             words.pop();
             shown = format!("{}…", words.trim_end());
@@ -177,8 +200,13 @@ impl Canvas {
 /// centred.
 const CAPITALS_DROP: f64 = 0.2;
 
-fn style(size: f64) -> TextStyle<'static> {
-    TextStyle::from((FONT, size * OVERSAMPLE as f64).into_font())
+fn style(size: f64) -> Result<TextStyle<'static>, String> {
+    static REGISTERED: LazyLock<bool> =
+        LazyLock::new(|| register_font(FONT, FontStyle::Normal, UBUNTU_LIGHT).is_ok());
+    if !*REGISTERED {
+        return Err("the built-in font is not readable".to_owned());
+    }
+    Ok(TextStyle::from((FONT, size * OVERSAMPLE as f64).into_font()))
 }
 
 fn rgb([red, green, blue]: Rgb) -> RGBColor {

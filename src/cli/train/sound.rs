@@ -1,0 +1,129 @@
+//! `hearken train sound`: what it is asked for.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::material::MaterialArgs;
+use super::{own, whole};
+use crate::cli::{Outcome, output};
+
+#[derive(Args)]
+pub struct Sound {
+    #[command(flatten)]
+    pub material: MaterialArgs,
+    /// What to start from: a model, or starting weights (.npz, .safetensors) for an architecture;
+    /// default: with --head the model in this program, else nothing
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// The plan of layers, for starting weights or to begin from nothing
+    #[arg(long, value_enum, conflicts_with = "head")]
+    pub architecture: Option<ArchitectureName>,
+    /// Whether classes are heard each for itself (sigmoid), or one at a time (softmax)
+    #[arg(long, value_enum, default_value_t = Scores::Sigmoid, conflicts_with = "head")]
+    pub scores: Scores,
+    /// Clips a step
+    #[arg(long, default_value_t = 32, value_name = "N", conflicts_with = "head")]
+    pub batch: usize,
+    /// Stop after so many epochs without a better validation loss; 0: never
+    #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "head")]
+    pub patience: u32,
+    /// Folder to keep the state of the training in, after each epoch
+    #[arg(long, value_name = "DIR", conflicts_with = "head")]
+    pub checkpoint: Option<PathBuf>,
+    /// Go on from the state in that folder, if there is one
+    #[arg(long, requires = "checkpoint")]
+    pub resume: bool,
+    /// Learn a new last layer only: seconds, and the model must have heard similar sounds
+    #[arg(long)]
+    pub head: bool,
+    /// Keep the model's own classes as they are and add the new ones
+    #[arg(long, requires = "head")]
+    pub keep_classes: bool,
+    /// Passes over the clips at most; default: 15, or 100 for the last layer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub epochs: Option<u32>,
+    /// Step of the optimiser; default: 0.001, or 0.003 for the last layer
+    #[arg(long, value_name = "STEP", value_parser = learning_rate)]
+    pub learning_rate: Option<f32>,
+    /// The same seed and data give the same model
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// The model file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Overwrite files that exist
+    #[arg(long)]
+    pub force: bool,
+    /// The picture of the training's course; default: beside the model, ending in .curve.png
+    #[arg(long, value_name = "FILE")]
+    curve: Option<PathBuf>,
+    /// The picture of the confusion matrix; default: beside the model, ending in .confusion.png
+    #[arg(long, value_name = "FILE")]
+    confusion: Option<PathBuf>,
+    /// What the model's card calls it; default: the file's name
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// Under what terms the model may be used, for its card
+    #[arg(long, value_name = "TEXT", default_value = "not stated")]
+    pub licence: String,
+}
+
+impl Sound {
+    pub fn run(self) -> anyhow::Result<Outcome> {
+        // Before any work is done.
+        for path in [&self.out, &self.curve_path(), &self.confusion_path()] {
+            output::check_free(path, self.force)?;
+        }
+        if self.head { own::run(&self) } else { whole::run(&self) }
+    }
+
+    /// Where the picture of the training's course goes.
+    pub fn curve_path(&self) -> PathBuf {
+        self.curve.clone().unwrap_or_else(|| self.out.with_extension("curve.png"))
+    }
+
+    /// Where the picture of the confusion matrix goes.
+    pub fn confusion_path(&self) -> PathBuf {
+        self.confusion.clone().unwrap_or_else(|| self.out.with_extension("confusion.png"))
+    }
+
+    /// What the card calls the model.
+    pub fn card_name(&self) -> String {
+        let stem = || self.out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        self.name.clone().unwrap_or_else(stem)
+    }
+}
+
+/// A plan of layers, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ArchitectureName {
+    /// MobileNetV3 of width 0.4, as EfficientAT's mn04: small, and there are weights for it
+    Mn04,
+    /// A plain residual network, for training from nothing
+    Dense,
+}
+
+impl ArchitectureName {
+    /// As it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Mn04 => "mn04",
+            Self::Dense => "dense",
+        }
+    }
+}
+
+/// What the network's outputs mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scores {
+    Sigmoid,
+    Softmax,
+}
+
+fn learning_rate(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
+        _ => Err("allowed is a number over 0 and up to 1".to_owned()),
+    }
+}

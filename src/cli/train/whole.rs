@@ -1,0 +1,364 @@
+//! A whole network, all layers of it: from a model, from starting weights, or from nothing.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::material::Material;
+use super::report::png;
+use super::sound::{ArchitectureName, Scores, Sound};
+use crate::chart::{ConfusionChart, CurveChart, Series};
+use crate::cli::{Outcome, Usage, output};
+use crate::decide::Defaults;
+use crate::hear::{SoundModel, read_model_file};
+use crate::network::metrics::Confusion;
+use crate::network::{Activation, Headless, Layers, Memory, Metadata, wrap};
+use crate::spectrogram::Recipe;
+use crate::train::architecture::Architecture;
+use crate::train::augment::Augmentation;
+use crate::train::embed::embed;
+use crate::train::examples::Examples;
+use crate::train::fit::{Epoch, FitSettings, Fitted, Keeping, Loss, Progress, fit, outputs};
+use crate::train::sounds::{Labelled, SoundExamples};
+use crate::train::{split, starting};
+
+/// Of the clips that say nothing about it, one in so many is held back.
+const HELD_BACK_ONE_IN: usize = 5;
+/// Images that the network is shown at a time once it has learnt.
+const JUDGED_AT_ONCE: usize = 16;
+
+/// The network before it learns.
+struct Start {
+    layers: Layers,
+    /// What it came from, for the card.
+    from: Value,
+    /// Weights that begin anew.
+    fresh: Vec<String>,
+}
+
+/// Learns and writes the model and the pictures.
+pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
+    let plain = SoundModel::load(None)?;
+    let (from, recipe) = origin(order, &plain)?;
+    let material = order.material.load(&recipe)?;
+    let start = start(order, from, material.classes.len())?;
+    let held = held_back(order, &material);
+    let sides = |wanted: bool| labelled(&material, &held, wanted);
+    let training = SoundExamples::training(
+        material.set.clone(),
+        sides(false),
+        Augmentation::strong(),
+        order.seed,
+    );
+    let validation = SoundExamples::validation(material.set.clone(), sides(true));
+    let settings = settings(order, start.fresh);
+    let fitted = train(order, start.layers, &training, &validation, &settings)?;
+    let confusion = confusion(&fitted.layers, &validation, material.classes.len())?;
+    let card = card(order, &start.from, &material, &settings, &fitted, &confusion);
+    let model = assemble(order, &recipe, &plain, &material, &fitted, card)?;
+    let model = remember(&model, &material, sides(false))?;
+    output::write_file(&order.out, &model, order.force)?;
+    let curve = curve(&order.card_name(), &fitted)?;
+    output::write_file(&order.curve_path(), &curve, order.force)?;
+    if let Some(accuracy) = confusion.accuracy() {
+        let chart = ConfusionChart {
+            title: &format!("{}: what was taken for what", order.card_name()),
+            subtitle: "clips that were held back",
+            classes: &material.classes,
+            count: |truth, named| confusion.count(truth, named),
+        };
+        let picture = chart.draw().map_err(anyhow::Error::msg)?;
+        output::write_file(&order.confusion_path(), &png(&picture)?, order.force)?;
+        let accuracy = 100.0 * accuracy;
+        output::write_line(&format!("accuracy {accuracy:.2} % of the clips that were held back"))?;
+    }
+    output::write_line(&format!("{} has {} classes", order.out.display(), material.classes.len()))?;
+    Ok(Outcome::Done)
+}
+
+/// What the network comes from: a model with its recipe, weights for a plan of layers, or nothing.
+enum Origin<'a> {
+    Model { path: &'a Path, bytes: Vec<u8>, outputs: Vec<String> },
+    Weights(&'a Path),
+    Nothing,
+}
+
+fn origin<'a>(order: &'a Sound, plain: &SoundModel) -> anyhow::Result<(Origin<'a>, Recipe)> {
+    let Some(path) = &order.from else {
+        if order.architecture.is_none() {
+            let what = "give --from (a model or starting weights), --architecture (to begin from \
+                        nothing), or --head (for a last layer on the model in this program)";
+            return Err(Usage(what.to_owned()).into());
+        }
+        return Ok((Origin::Nothing, plain.recipe.clone()));
+    };
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if ending == "npz" || ending == "safetensors" {
+        return Ok((Origin::Weights(path), plain.recipe.clone()));
+    }
+    if order.architecture.is_some() {
+        let what = "--architecture is for starting weights, or to begin from nothing";
+        return Err(Usage(what.to_owned()).into());
+    }
+    let bytes = read_model_file(path)?;
+    let model = SoundModel::from_bytes(&bytes, &path.display().to_string())?;
+    let outputs = model.metadata.outputs.clone();
+    Ok((Origin::Model { path, bytes, outputs }, model.recipe))
+}
+
+fn start(order: &Sound, origin: Origin<'_>, outputs: usize) -> anyhow::Result<Start> {
+    let name = order.architecture.unwrap_or(ArchitectureName::Mn04);
+    let architecture = match name {
+        ArchitectureName::Mn04 => Architecture::Mn04,
+        ArchitectureName::Dense => Architecture::Dense,
+    };
+    let mut layers = architecture.build(outputs, order.seed);
+    let from = match origin {
+        Origin::Nothing => return Ok(Start { layers, from: json!(null), fresh: Vec::new() }),
+        Origin::Weights(path) => {
+            let filled = starting::fill(&mut layers, path)?;
+            let from = json!({
+                "weights": path.file_name().map(|name| name.to_string_lossy()),
+                "layers_filled": filled.filled.len(), "layers_left": filled.left,
+            });
+            return Ok(Start { layers, from, fresh: filled.left });
+        }
+        Origin::Model { path, bytes, outputs: before } => {
+            layers = Layers::from_onnx(&bytes)
+                .with_context(|| format!("model {}", path.display()))?;
+            json!({ "model": path.file_name().map(|name| name.to_string_lossy()),
+                    "outputs": before.len() })
+        }
+    };
+    let fresh = if layers.outputs()? == outputs {
+        Vec::new()
+    } else {
+        layers.replace_head(outputs, order.seed)?
+    };
+    Ok(Start { layers, from, fresh })
+}
+
+/// For each clip whether it is held back.
+fn held_back(order: &Sound, material: &Material) -> Vec<bool> {
+    let told = material.clips.iter().any(|clip| clip.held_back.is_some());
+    if told || order.material.all {
+        return material.clips.iter().map(|clip| clip.held_back == Some(true)).collect();
+    }
+    let clips: Vec<(Option<usize>, String)> = material
+        .clips
+        .iter()
+        .map(|clip| (clip.classes.first().copied(), clip.recording.clone()))
+        .collect();
+    let folds = split::deal(&clips, HELD_BACK_ONE_IN, order.seed);
+    folds.into_iter().map(|fold| fold == 0).collect()
+}
+
+fn labelled(material: &Material, held: &[bool], wanted: bool) -> Vec<Labelled> {
+    let clips = material.clips.iter().zip(held).enumerate();
+    let chosen = clips.filter(|(_, (_, held))| **held == wanted);
+    let labelled = chosen.map(|(sound, (clip, _))| {
+        let (classes, maybe) = (clip.classes.clone(), clip.maybe.clone());
+        Labelled { sound, classes, maybe }
+    });
+    labelled.collect()
+}
+
+fn settings(order: &Sound, fresh: Vec<String>) -> FitSettings {
+    let defaults = FitSettings::default();
+    FitSettings {
+        loss: match order.scores {
+            Scores::Sigmoid => Loss::Sigmoid,
+            Scores::Softmax => Loss::Softmax,
+        },
+        epochs: order.epochs.unwrap_or(defaults.epochs),
+        batch: order.batch,
+        rate: order.learning_rate.unwrap_or(defaults.rate),
+        patience: order.patience,
+        seed: order.seed,
+        fresh,
+        ..defaults
+    }
+}
+
+fn train(
+    order: &Sound,
+    layers: Layers,
+    training: &SoundExamples,
+    validation: &SoundExamples,
+    settings: &FitSettings,
+) -> anyhow::Result<Fitted> {
+    let keeping = order.checkpoint.as_ref().map(|folder| Keeping {
+        checkpoint: folder.join("checkpoint.safetensors"),
+        resume: order.resume,
+    });
+    if let (Some(folder), Some(keeping)) = (&order.checkpoint, &keeping) {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+        if !order.resume {
+            output::check_free(&keeping.checkpoint, order.force)?;
+        }
+    }
+    let bar = output::steps(training.len().div_ceil(settings.batch), "epoch 1");
+    let mut watch = |progress| show(&bar, progress);
+    let validated = (!validation.is_empty()).then_some(validation as &dyn Examples);
+    let fitted = fit(layers, training, validated, settings, keeping.as_ref(), &mut watch)?;
+    bar.finish_and_clear();
+    Ok(fitted)
+}
+
+/// Steps as a bar on a terminal, epochs as lines.
+fn show(bar: &ProgressBar, progress: Progress) {
+    match progress {
+        Progress::Step { epoch, step, loss, .. } => {
+            bar.set_message(format!("epoch {epoch}, loss {loss:.4}"));
+            bar.set_position(step as u64);
+        }
+        Progress::Epoch { epoch, epochs, is_best, seconds_left } => {
+            let Epoch { number, training, validation, .. } = epoch;
+            let held_back = validation.map_or_else(String::new, |score| {
+                let (loss, accuracy) = (score.loss, 100.0 * score.quality);
+                format!(", validation loss {loss:.4}, accuracy {accuracy:.2} %")
+            });
+            let best = if is_best && validation.is_some() { ", best" } else { "" };
+            let (loss, left) = (training.loss, (seconds_left / 60.0).ceil());
+            bar.suspend(|| {
+                output::complain(&format!(
+                    "epoch {number} of {epochs}: loss {loss:.4}{held_back}{best}; {left} min left"
+                ));
+            });
+        }
+    }
+}
+
+/// What the clips that were held back are taken for, by the mean of each clip's windows.
+fn confusion(
+    layers: &Layers,
+    validation: &SoundExamples,
+    classes: usize,
+) -> anyhow::Result<Confusion> {
+    let mut confusion = Confusion::new(classes);
+    let indices: Vec<usize> = (0..validation.len()).collect();
+    let mut clips: std::collections::BTreeMap<usize, (Vec<f32>, Vec<usize>)> = Default::default();
+    for indices in indices.chunks(JUDGED_AT_ONCE) {
+        let batch = validation.batch(0, indices)?;
+        let given = outputs(layers, &batch.images)?;
+        let rows = given.chunks(classes).zip(batch.targets.chunks(classes));
+        for (&index, (given, targets)) in indices.iter().zip(rows) {
+            let Some(sound) = validation.sound_of(index) else { continue };
+            let labels = targets.iter().enumerate().filter(|(_, target)| **target == 1.0);
+            let labels: Vec<usize> = labels.map(|(class, _)| class).collect();
+            let (sums, _) = clips.entry(sound).or_insert((vec![0.0; classes], labels));
+            for (sum, logit) in sums.iter_mut().zip(given) {
+                *sum += 1.0 / (1.0 + (-logit).exp());
+            }
+        }
+    }
+    for (scores, labels) in clips.values().filter(|(_, labels)| !labels.is_empty()) {
+        confusion.add(scores, labels);
+    }
+    Ok(confusion)
+}
+
+fn assemble(
+    order: &Sound,
+    recipe: &Recipe,
+    plain: &SoundModel,
+    material: &Material,
+    fitted: &Fitted,
+    card: Value,
+) -> anyhow::Result<Vec<u8>> {
+    let metadata = Metadata {
+        task: "sound".to_owned(),
+        recipe: recipe.text(),
+        recipe_hash: recipe.hash(),
+        outputs: material.classes.clone(),
+        activation: match order.scores {
+            Scores::Sigmoid => Activation::Sigmoid,
+            Scores::Softmax => Activation::Softmax,
+        },
+        decision: serde_json::to_value(decision(plain, &material.classes)?)?,
+        card,
+    };
+    let model = wrap(&fitted.layers.to_onnx()?, &metadata)?;
+    SoundModel::from_bytes(&model, &order.out.display().to_string())?;
+    Ok(model)
+}
+
+/// The rules of the model in this program, as far as the classes are its own, until they are
+/// calibrated.
+fn decision(plain: &SoundModel, classes: &[String]) -> anyhow::Result<Defaults> {
+    let mut rules: Defaults = serde_json::from_value(plain.metadata.decision.clone())?;
+    rules.recommended.retain(|class| classes.contains(class));
+    rules.classes.retain(|class, _| classes.contains(class));
+    for rule in rules.classes.values_mut() {
+        rule.suppressed_by.retain(|class| classes.contains(class));
+    }
+    Ok(rules)
+}
+
+/// Puts embeddings of what it learnt from into the model, for those who add classes to it.
+fn remember(model: &[u8], material: &Material, clips: Vec<Labelled>) -> anyhow::Result<Vec<u8>> {
+    let Ok(headless) = Headless::from_onnx(model) else { return Ok(model.to_vec()) };
+    let room = Memory::room(headless.head().features);
+    let every = clips.len().div_ceil(room.max(1)).max(1);
+    let clips = clips.into_iter().step_by(every).take(room).collect();
+    let examples = SoundExamples::validation(material.set.clone(), clips);
+    let embeddings = embed(&headless.embedder()?, &examples, 0..1, &|| {})?;
+    let embeddings = embeddings.into_iter().map(|embedding| embedding.values).collect();
+    Ok(Memory { embeddings }.put_into(model)?)
+}
+
+fn card(
+    order: &Sound,
+    from: &Value,
+    material: &Material,
+    settings: &FitSettings,
+    fitted: &Fitted,
+    confusion: &Confusion,
+) -> Value {
+    let command: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let negatives = material.clips.iter().filter(|clip| clip.classes.is_empty()).count();
+    json!({
+        "name": order.card_name(),
+        "licence": order.licence,
+        "from": from,
+        "architecture": order.architecture.map_or("that of its origin", ArchitectureName::text),
+        "training": {
+            "command": format!("hearken {}", command.join(" ")),
+            "layers": "all",
+            "clips": material.labelled, "negatives": negatives,
+            "settings": settings,
+            "last_epoch": fitted.history.last(),
+        },
+        "metrics": { "held_back_accuracy": confusion.accuracy() },
+    })
+}
+
+fn curve(name: &str, fitted: &Fitted) -> anyhow::Result<Vec<u8>> {
+    let of = |value: &dyn Fn(&Epoch) -> f64| fitted.history.iter().map(value).collect::<Vec<_>>();
+    let loss = of(&|epoch| epoch.training.loss.into());
+    let validation = of(&|epoch| epoch.validation.map_or(f64::NAN, |score| score.loss.into()));
+    let accuracy = of(&|epoch| epoch.validation.map_or(f64::NAN, |s| 100.0 * f64::from(s.quality)));
+    let best = fitted.history.iter().filter_map(|epoch| Some((epoch.validation?.loss, epoch.number)));
+    let best = best.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, number)| number as usize);
+    let right = [Series { name: "validation accuracy", values: &accuracy }];
+    let chart = CurveChart {
+        title: &format!("Training of {name}"),
+        subtitle: "all layers; loss on changed clips, validation on clips as they are",
+        left: (
+            "loss",
+            &[
+                Series { name: "loss", values: &loss },
+                Series { name: "validation loss", values: &validation },
+            ],
+        ),
+        right: if best.is_some() { ("accuracy in %", &right) } else { ("", &[]) },
+        kept: best,
+    };
+    if loss.is_empty() {
+        bail!("no epoch was trained");
+    }
+    png(&chart.draw().map_err(anyhow::Error::msg)?)
+}

@@ -1,0 +1,307 @@
+//! The networks that training can start from. Weights have the names of the starting weights that
+//! fit them.
+
+use crate::network::{Layers, Op, Weight, Window};
+
+/// Width and height of the image.
+const SIDE: usize = 227;
+/// Epsilon and momentum of batch normalisation in the starting weights of [`Architecture::Mn04`].
+const MN04_NORM: Op = Op::BatchNorm { epsilon: 1e-3, momentum: 0.99 };
+const DENSE_NORM: Op = Op::BatchNorm { epsilon: 1e-5, momentum: 0.9 };
+
+/// A plan of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// EfficientAT's mn04 (Schmid et al. 2023), a MobileNetV3-Large of width 0.4, for images of
+    /// the recipe that hearken ships: its 227 bands are brought to the 128 that the starting
+    /// weights know. Columns stay 22 ms apart; the first layer's stride brings them to 44 ms at
+    /// once, and the second block, which did so in the original, keeps them.
+    Mn04,
+    /// A plain residual network of 3x3 convolutions (He et al. 2016) with a large first stride.
+    Dense,
+}
+
+/// How values go on after a convolution.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Linear,
+    Relu,
+    HardSwish,
+}
+
+/// An inverted residual block: kernel side, inner channels, outer channels, squeeze and
+/// excitation's inner channels (0: none), activation and strides.
+struct Inverted(usize, usize, usize, usize, Then, [usize; 2]);
+
+const BLOCKS: [Inverted; 15] = [
+    Inverted(3, 8, 8, 0, Then::Relu, [1, 1]),
+    Inverted(3, 24, 16, 0, Then::Relu, [2, 1]),
+    Inverted(3, 32, 16, 0, Then::Relu, [1, 1]),
+    Inverted(5, 32, 16, 8, Then::Relu, [2, 2]),
+    Inverted(5, 48, 16, 16, Then::Relu, [1, 1]),
+    Inverted(5, 48, 16, 16, Then::Relu, [1, 1]),
+    Inverted(3, 96, 32, 0, Then::HardSwish, [2, 2]),
+    Inverted(3, 80, 32, 0, Then::HardSwish, [1, 1]),
+    Inverted(3, 72, 32, 0, Then::HardSwish, [1, 1]),
+    Inverted(3, 72, 32, 0, Then::HardSwish, [1, 1]),
+    Inverted(3, 192, 48, 48, Then::HardSwish, [1, 1]),
+    Inverted(3, 272, 48, 72, Then::HardSwish, [1, 1]),
+    Inverted(5, 272, 64, 72, Then::HardSwish, [2, 2]),
+    Inverted(5, 384, 64, 96, Then::HardSwish, [1, 1]),
+    Inverted(5, 384, 64, 96, Then::HardSwish, [1, 1]),
+];
+/// Channels after the first layer, of the last convolution and of the embedding.
+const MN04_WIDTHS: [usize; 3] = [8, 384, 512];
+/// Bands that the starting weights know.
+const MN04_BANDS: usize = 128;
+/// What black and white pixels are in the starting weights' scale of `(ln(power) + 4.5) / 5`.
+const MN04_RANGE: [f32; 2] = [-1.402_585_1, 2.6];
+
+/// Channels of the stages of [`Architecture::Dense`].
+const DENSE_WIDTHS: [usize; 4] = [48, 64, 128, 192];
+
+impl Architecture {
+    /// The network with random weights, for one-channel images of 227x227 pixels of 0 to 255 and
+    /// that many outputs. The same seed gives the same weights.
+    pub fn build(self, outputs: usize, seed: u64) -> Layers {
+        let builder = Builder {
+            layers: Layers::new([1, SIDE, SIDE]),
+            random: fastrand::Rng::with_seed(seed),
+            last: Layers::INPUT.to_owned(),
+            channels: 1,
+        };
+        match self {
+            Self::Mn04 => builder.mn04(outputs),
+            Self::Dense => builder.dense(outputs),
+        }
+    }
+}
+
+/// A network that grows at its end.
+struct Builder {
+    layers: Layers,
+    random: fastrand::Rng,
+    /// The value that the next layer takes.
+    last: String,
+    /// How many channels it has.
+    channels: usize,
+}
+
+/// A convolution: the names of its weight and of its normalisation's, and what it is like.
+struct Plan<'a> {
+    conv: &'a str,
+    norm: &'a str,
+    outputs: usize,
+    window: Window,
+    depthwise: bool,
+    then: Then,
+}
+
+impl Builder {
+    fn mn04(mut self, outputs: usize) -> Layers {
+        let [stem, last, embedding] = MN04_WIDTHS;
+        let [black, white] = MN04_RANGE;
+        let (scale, shift) = (vec![(white - black) / 255.0], vec![black]);
+        self.push(Op::Affine { scale, shift }, Vec::new(), "scaled");
+        let bands = Weight { shape: vec![MN04_BANDS, SIDE], values: resampling(MN04_BANDS, SIDE) };
+        self.push(Op::MatMulLeft, vec![("bands".to_owned(), bands)], "banded");
+        self.mn04_conv("features.0", stem, Window::square(3, 2, 1), false, Then::HardSwish);
+        for (index, block) in BLOCKS.iter().enumerate() {
+            self.inverted(&format!("features.{}.block", index + 1), block);
+        }
+        self.mn04_conv("features.16", last, Window::POINT, false, Then::HardSwish);
+        self.push(Op::GlobalAveragePool, Vec::new(), "pooled");
+        self.linear("classifier.2", last, embedding);
+        self.push(Op::HardSwish, Vec::new(), "embedding");
+        self.push(Op::Dropout { ratio: 0.2 }, Vec::new(), "dropped");
+        self.linear("classifier.5", embedding, outputs);
+        self.layers
+    }
+
+    fn inverted(&mut self, name: &str, block: &Inverted) {
+        let &Inverted(kernel, inner, outer, squeezed, then, stride) = block;
+        let (before, channels) = (self.last.clone(), self.channels);
+        let mut part = 0;
+        let mut next = || {
+            part += 1;
+            format!("{name}.{}", part - 1)
+        };
+        if inner != channels {
+            self.mn04_conv(&next(), inner, Window::POINT, false, then);
+        }
+        let window = Window { stride, ..Window::square(kernel, 1, kernel / 2) };
+        self.mn04_conv(&next(), inner, window, true, then);
+        if squeezed > 0 {
+            self.squeeze(&format!("{}.conc_se_layers.0", next()), inner, squeezed);
+        }
+        self.mn04_conv(&next(), outer, Window::POINT, false, Then::Linear);
+        if stride == [1, 1] && outer == channels {
+            self.add(&before, &format!("{name}.sum"));
+        }
+    }
+
+    /// Squeeze and excitation (Hu et al. 2018): each channel times a factor that comes from the
+    /// means of all.
+    fn squeeze(&mut self, name: &str, channels: usize, squeezed: usize) {
+        let image = self.last.clone();
+        self.push(Op::GlobalAveragePool, Vec::new(), &format!("{name}.mean"));
+        self.linear(&format!("{name}.fc1"), channels, squeezed);
+        self.push(Op::Relu, Vec::new(), &format!("{name}.relu"));
+        self.linear(&format!("{name}.fc2"), squeezed, channels);
+        self.push(Op::Sigmoid, Vec::new(), &format!("{name}.factors"));
+        let factors = std::mem::take(&mut self.last);
+        let output = format!("{name}.scaled");
+        self.last = self.layers.push(Op::Mul, &[&image, &factors], Vec::new(), &output);
+    }
+
+    /// A convolution named as in the starting weights.
+    fn mn04_conv(&mut self, at: &str, outputs: usize, window: Window, depthwise: bool, then: Then) {
+        let (conv, norm) = (&format!("{at}.0"), &format!("{at}.1"));
+        self.conv(Plan { conv, norm, outputs, window, depthwise, then }, &MN04_NORM);
+    }
+
+    fn dense(mut self, outputs: usize) -> Layers {
+        let (scale, shift) = (vec![1.0 / 64.0], vec![-1.5]);
+        self.push(Op::Affine { scale, shift }, Vec::new(), "scaled");
+        let [stem, .., last] = DENSE_WIDTHS;
+        self.dense_conv("stem", stem, Window::square(8, 4, 0), Then::Relu);
+        for (stage, &width) in DENSE_WIDTHS.iter().enumerate() {
+            if stage > 0 {
+                let window = Window::square(3, 2, 1);
+                self.dense_conv(&format!("stage{stage}.down"), width, window, Then::Relu);
+            }
+            let before = self.last.clone();
+            let window = Window::square(3, 1, 1);
+            self.dense_conv(&format!("stage{stage}.a"), width, window, Then::Relu);
+            self.dense_conv(&format!("stage{stage}.b"), width, window, Then::Linear);
+            self.add(&before, &format!("stage{stage}.sum"));
+            self.push(Op::Relu, Vec::new(), &format!("stage{stage}"));
+        }
+        self.push(Op::GlobalAveragePool, Vec::new(), "pooled");
+        self.push(Op::Dropout { ratio: 0.2 }, Vec::new(), "dropped");
+        self.linear("head", last, outputs);
+        self.layers
+    }
+
+    fn dense_conv(&mut self, name: &str, outputs: usize, window: Window, then: Then) {
+        let norm = &format!("{name}.norm");
+        let plan = Plan { conv: name, norm, outputs, window, depthwise: false, then };
+        self.conv(plan, &DENSE_NORM);
+    }
+
+    /// A convolution, its normalisation and its activation.
+    fn conv(&mut self, plan: Plan, normalise: &Op) {
+        let Plan { conv, norm, outputs, window, depthwise, then } = plan;
+        let groups = if depthwise { self.channels } else { 1 };
+        let [rows, columns] = window.kernel;
+        let shape = [outputs, self.channels / groups, rows, columns];
+        // Keeps the variance of gradients from layer to layer (He et al. 2015).
+        let fan_out = outputs / groups * rows * columns;
+        let weight = self.normal(&shape, (2.0 / fan_out as f32).sqrt());
+        self.push(Op::Conv { window, groups }, vec![(format!("{conv}.weight"), weight)], conv);
+        self.channels = outputs;
+        let weights = [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]
+            .map(|(part, value)| {
+                let values = vec![value; outputs];
+                (format!("{norm}.{part}"), Weight { shape: vec![outputs], values })
+            });
+        self.push(normalise.clone(), weights.into(), norm);
+        match then {
+            Then::Linear => {}
+            Then::Relu => self.push(Op::Relu, Vec::new(), &format!("{norm}.relu")),
+            Then::HardSwish => self.push(Op::HardSwish, Vec::new(), &format!("{norm}.hardswish")),
+        }
+    }
+
+    fn linear(&mut self, name: &str, inputs: usize, outputs: usize) {
+        let weight = self.normal(&[outputs, inputs], (1.0 / inputs as f32).sqrt());
+        let weights = vec![
+            (format!("{name}.weight"), weight),
+            (format!("{name}.bias"), Weight::zeros(&[outputs])),
+        ];
+        self.push(Op::Gemm, weights, name);
+    }
+
+    fn add(&mut self, other: &str, output: &str) {
+        let last = std::mem::take(&mut self.last);
+        self.last = self.layers.push(Op::Add, &[&last, other], Vec::new(), output);
+    }
+
+    fn push(&mut self, op: Op, weights: Vec<(String, Weight)>, output: &str) {
+        let last = std::mem::take(&mut self.last);
+        self.last = self.layers.push(op, &[&last], weights, output);
+    }
+
+    /// Normally distributed values around 0 (Box and Muller 1958).
+    fn normal(&mut self, shape: &[usize], deviation: f32) -> Weight {
+        let mut value = || {
+            let (radius, angle) = (1.0 - self.random.f32(), self.random.f32());
+            deviation * (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
+        };
+        let values = (0..shape.iter().product()).map(|_| value()).collect();
+        Weight { shape: shape.to_vec(), values }
+    }
+}
+
+/// A matrix `to x from` that resamples `from` values to fewer by a triangle as wide as two of the
+/// new ones, so that none of the old is left out. Row by row.
+fn resampling(to: usize, from: usize) -> Vec<f32> {
+    let step = from as f64 / to as f64;
+    let row = |new: usize| {
+        let centre = (new as f64 + 0.5) * step - 0.5;
+        let weights: Vec<f64> =
+            (0..from).map(|old| (1.0 - (old as f64 - centre).abs() / step).max(0.0)).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(move |weight| (weight / sum) as f32)
+    };
+    (0..to).flat_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_fit_together_and_have_their_outputs() {
+        for architecture in [Architecture::Mn04, Architecture::Dense] {
+            let network = architecture.build(7, 1);
+            assert_eq!(network.outputs().unwrap(), 7);
+            assert_eq!(network, architecture.build(7, 1));
+            assert_ne!(network, architecture.build(7, 2));
+        }
+    }
+
+    #[test]
+    fn mn04_has_as_many_weights_as_published() {
+        let network = Architecture::Mn04.build(527, 0);
+        let constant = |name: &str| name == "bands" || name.contains("running");
+        let trained = network.weights.iter().filter(|(name, _)| !constant(name));
+        let values: usize = trained.map(|(_, weight)| weight.values.len()).sum();
+        // "0.983 M parameters" in the authors' table of models.
+        assert_eq!(values / 1000, 983);
+    }
+
+    #[test]
+    fn first_weights_of_a_layer_have_the_wanted_spread() {
+        let network = Architecture::Dense.build(2, 0);
+        let values = &network.weights["stage3.a.weight"].values;
+        let power = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
+        let wanted = 2.0 / (192.0 * 9.0);
+        assert!((power / wanted - 1.0).abs() < 0.01, "{power} for {wanted}");
+    }
+
+    #[test]
+    fn resampling_keeps_a_constant_and_a_slope() {
+        let matrix = resampling(128, 227);
+        for (new, row) in matrix.chunks(227).enumerate() {
+            let sum: f32 = row.iter().sum();
+            assert!((sum - 1.0).abs() < 1e-5);
+            let mean: f32 = row.iter().enumerate().map(|(old, w)| old as f32 * w).sum();
+            let centre = (new as f32 + 0.5) * 227.0 / 128.0 - 0.5;
+            // At the ends the triangle has one side only.
+            if (2..126).contains(&new) {
+                assert!((mean - centre).abs() < 0.1, "{new}: {mean} for {centre}");
+            }
+        }
+    }
+}

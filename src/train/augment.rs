@@ -1,0 +1,330 @@
+//! Sounds and images changed on purpose, so that a network learns what a class is and not what
+//! its clips are. Pure: everything random comes from the generator that is passed in.
+
+use std::ops::RangeInclusive;
+
+use fastrand::Rng;
+
+use crate::data::degrade;
+
+/// How strongly examples are changed. Probabilities are 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Augmentation {
+    /// The sound begins anywhere in the window; what is pushed out at the end comes in at the
+    /// beginning.
+    pub roll: bool,
+    /// How often the window ends soon after the sound begins instead, as it does when a listener
+    /// first meets a sound.
+    pub onset: f32,
+    /// How much of the sound the window then holds, in seconds.
+    pub onset_s: RangeInclusive<f32>,
+    /// Change of level, in dB.
+    pub gain_db: RangeInclusive<f32>,
+    /// How often a second clip is mixed in, its share of the label with it.
+    pub mixup: f32,
+    /// The shares come from the distribution Beta(a, a): under 1, mostly little of one clip.
+    pub mixup_beta: f32,
+    /// How often a background is mixed in, if there are any.
+    pub background: f32,
+    /// Level of the clip over the background, in dB.
+    pub background_snr_db: RangeInclusive<f32>,
+    /// How often the high frequencies are taken away: the classes of a collection often differ in
+    /// what their recordings were cut off at, and a network would learn that.
+    pub low_pass: f32,
+    /// Where they are cut off, in Hz; even on a logarithmic scale.
+    pub low_pass_hz: RangeInclusive<f32>,
+    /// Stripes of the image that are painted over (SpecAugment, Park et al. 2019), in each
+    /// direction.
+    pub stripes: usize,
+    /// Widest stripe in columns.
+    pub stripe_columns: usize,
+    /// Widest stripe in rows.
+    pub stripe_rows: usize,
+    /// The part of every target that is spread over all classes.
+    pub label_smoothing: f32,
+}
+
+impl Augmentation {
+    /// For whole networks.
+    pub fn strong() -> Self {
+        Self {
+            roll: true,
+            onset: 0.25,
+            onset_s: 0.7..=4.0,
+            gain_db: -30.0..=6.0,
+            mixup: 0.5,
+            mixup_beta: 0.3,
+            background: 0.5,
+            background_snr_db: -3.0..=24.0,
+            low_pass: 0.3,
+            low_pass_hz: 2_000.0..=14_000.0,
+            stripes: 2,
+            stripe_columns: 30,
+            stripe_rows: 24,
+            label_smoothing: 0.0,
+        }
+    }
+
+    /// For a last layer on a network that has seen the strong ones: what a microphone in another
+    /// place would change.
+    pub fn gentle() -> Self {
+        Self {
+            onset: 0.0,
+            gain_db: -20.0..=6.0,
+            mixup: 0.0,
+            background: 0.6,
+            background_snr_db: 3.0..=30.0,
+            low_pass: 0.2,
+            low_pass_hz: 4_000.0..=14_000.0,
+            stripes: 0,
+            ..Self::strong()
+        }
+    }
+
+    /// Changes the samples of a window in place: place, polarity, background, low-pass, gain.
+    pub fn sound(
+        &self,
+        samples: &mut [f32],
+        rate_hz: u32,
+        background: Option<&[f32]>,
+        random: &mut Rng,
+    ) {
+        if random.f32() < self.onset {
+            begin(samples, (between(&self.onset_s, random) * rate_hz as f32) as usize);
+        } else if self.roll && !samples.is_empty() {
+            samples.rotate_left(random.usize(..samples.len()));
+        }
+        if random.bool() {
+            samples.iter_mut().for_each(|sample| *sample = -*sample);
+        }
+        if let Some(background) = background {
+            degrade::mix_at_snr(samples, background, between(&self.background_snr_db, random));
+        }
+        if random.f32() < self.low_pass {
+            let (low, high) = (self.low_pass_hz.start().ln(), self.low_pass_hz.end().ln());
+            degrade::low_pass(samples, rate_hz, between(&(low..=high), random).exp());
+        }
+        degrade::gain(samples, between(&self.gain_db, random));
+    }
+
+    /// Paints stripes over an image of `side x side` pixels, in the image's own mean, so that its
+    /// brightness stays.
+    pub fn image(&self, pixels: &mut [f32], side: usize, random: &mut Rng) {
+        let mean = pixels.iter().sum::<f32>() / pixels.len().max(1) as f32;
+        for _ in 0..self.stripes {
+            let columns = stripe(side, self.stripe_columns, random);
+            for row in pixels.chunks_exact_mut(side.max(1)) {
+                row.get_mut(columns.clone()).unwrap_or_default().fill(mean);
+            }
+            let rows = stripe(side, self.stripe_rows, random);
+            let rows = rows.start * side..rows.end * side;
+            pixels.get_mut(rows).unwrap_or_default().fill(mean);
+        }
+    }
+}
+
+/// Moves the sound so that the window ends `heard` samples after its beginning; before it there is
+/// silence. It begins at the first piece that is less than 30 dB quieter than the loudest.
+fn begin(samples: &mut [f32], heard: usize) {
+    const PIECE: usize = 512;
+    let energy = |piece: &[f32]| piece.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>();
+    let loudest = samples.chunks(PIECE).map(energy).fold(0.0, f64::max);
+    let first = samples.chunks(PIECE).position(|piece| energy(piece) > loudest / 1000.0);
+    let begin = first.unwrap_or(0) * PIECE;
+    let heard = heard.min(samples.len() - begin.min(samples.len()));
+    let silent = samples.len() - heard;
+    samples.copy_within(begin..begin + heard, silent);
+    samples.get_mut(..silent).unwrap_or_default().fill(0.0);
+}
+
+/// Mixes `second` into `first` so that the ear, too, hears `share` (0 to 1) of the first: levels
+/// are evened out before, and the whole keeps the energy of its parts (Tokozume et al. 2018,
+/// "Learning from between-class examples", with the RMS for the level). A silent part changes
+/// nothing.
+pub fn mix_up(first: &mut [f32], second: &[f32], share: f32) {
+    let rms = |samples: &[f32]| {
+        let energy: f64 = samples.iter().map(|&sample| f64::from(sample).powi(2)).sum();
+        (energy / samples.len().max(1) as f64).sqrt() as f32
+    };
+    let (loud_first, loud_second) = (rms(first), rms(second));
+    if loud_first < 1e-7 || loud_second < 1e-7 {
+        return;
+    }
+    // The amplitudes relate as share to 1 - share; together they have the power of the first.
+    let scale = 1.0 / (share * share + (1.0 - share) * (1.0 - share)).sqrt();
+    let (of_first, of_second) = (share * scale, (1.0 - share) * scale * loud_first / loud_second);
+    for (sample, other) in first.iter_mut().zip(second) {
+        *sample = of_first * *sample + of_second * other;
+    }
+}
+
+/// A value of the distribution Beta(a, a) for `a` over 0 to 1, by Jöhnk's method.
+pub fn beta(a: f32, random: &mut Rng) -> f32 {
+    let power = 1.0 / f64::from(a.clamp(0.01, 1.0));
+    loop {
+        let (x, y) = (random.f64().powf(power), random.f64().powf(power));
+        if x + y > 0.0 && x + y <= 1.0 {
+            return (x / (x + y)) as f32;
+        }
+    }
+}
+
+/// Where a crop of `len` samples begins in a longer sound: a place is drawn by its energy, and the
+/// crop holds it, at a random position. So a bang in a long clip is never left out, and of an even
+/// sound every part is as likely.
+pub fn crop(samples: &[f32], len: usize, random: &mut Rng) -> usize {
+    const PIECE: usize = 1_024;
+    let room = samples.len().saturating_sub(len);
+    if room == 0 {
+        return 0;
+    }
+    let energy = |piece: &[f32]| piece.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>() + 1e-12;
+    let energies: Vec<f64> = samples.chunks(PIECE).map(energy).collect();
+    let mut left = random.f64() * energies.iter().sum::<f64>();
+    let drawn = energies.iter().position(|energy| {
+        left -= energy;
+        left <= 0.0
+    });
+    let piece = drawn.unwrap_or(0) * PIECE;
+    let first = (piece + PIECE).saturating_sub(len).min(room);
+    random.usize(first..=piece.min(room).max(first))
+}
+
+/// A value of the range, all as likely.
+fn between(range: &RangeInclusive<f32>, random: &mut Rng) -> f32 {
+    range.start() + random.f32() * (range.end() - range.start())
+}
+
+/// A stripe of 0 to `widest` in `0..side`.
+fn stripe(side: usize, widest: usize, random: &mut Rng) -> std::ops::Range<usize> {
+    let width = random.usize(..=widest.min(side));
+    let start = random.usize(..=side - width);
+    start..start + width
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize, level: f32, seed: u64) -> Vec<f32> {
+        let mut random = Rng::with_seed(seed);
+        (0..len).map(|_| (random.f32() - 0.5) * level).collect()
+    }
+
+    fn power(samples: &[f32]) -> f32 {
+        samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32
+    }
+
+    #[test]
+    fn a_mix_keeps_the_power_and_shares_it_whatever_the_levels_were() {
+        let (first, second) = (noise(50_000, 0.5, 1), noise(50_000, 0.01, 0x9e37_79b9_7f4a_7c15));
+        for share in [0.5, 0.8, 1.0] {
+            let mut mixed = first.clone();
+            mix_up(&mut mixed, &second, share);
+            assert!((power(&mixed) / power(&first) - 1.0).abs() < 0.03, "{share}");
+            // What is left when the first is projected out is the second's part.
+            let along: f32 = mixed.iter().zip(&first).map(|(a, b)| a * b).sum::<f32>()
+                / first.iter().map(|a| a * a).sum::<f32>();
+            let rest: Vec<f32> = mixed.iter().zip(&first).map(|(a, b)| a - along * b).collect();
+            let ratio = (power(&rest) / power(&first)).sqrt() / along;
+            assert!((ratio - (1.0 - share) / share).abs() < 0.02, "{share}: {ratio}");
+        }
+        let mut untouched = first.clone();
+        mix_up(&mut untouched, &vec![0.0; 50_000], 0.5);
+        assert_eq!(untouched, first);
+    }
+
+    #[test]
+    fn a_window_ends_as_long_after_the_beginning_as_wanted() {
+        let mut samples = vec![0.0; 10_000];
+        samples[5_120..9_000].fill(0.5);
+        let mut first = samples.clone();
+        begin(&mut first, 1_000);
+        assert!(first[..9_000].iter().all(|&s| s == 0.0) && first[9_000..].iter().all(|&s| s == 0.5));
+        // There is no more of it.
+        begin(&mut samples, 8_000);
+        assert_eq!(samples.iter().position(|&s| s == 0.5), Some(5_120));
+        begin(&mut [], 5);
+    }
+
+    #[test]
+    fn beta_has_the_mean_and_the_variance_of_the_distribution() {
+        let mut random = Rng::with_seed(4);
+        for a in [0.3_f32, 1.0] {
+            let values: Vec<f32> = (0..20_000).map(|_| beta(a, &mut random)).collect();
+            let mean = values.iter().sum::<f32>() / 20_000.0;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 20_000.0;
+            let expected = 1.0 / (4.0 * (2.0 * a + 1.0));
+            assert!((mean - 0.5).abs() < 0.01 && (variance - expected).abs() < 0.004, "{variance}");
+        }
+    }
+
+    #[test]
+    fn a_crop_holds_the_bang_and_covers_an_even_sound_evenly() {
+        let mut random = Rng::with_seed(5);
+        let mut samples = noise(320_000, 0.001, 6);
+        samples[200_000..201_000].fill(0.9);
+        let mut starts: Vec<usize> =
+            (0..200).map(|_| crop(&samples, 160_000, &mut random)).collect();
+        assert!(starts.iter().all(|&start| (40_704..=160_000).contains(&start)));
+        starts.sort_unstable();
+        assert!(starts[0] < 50_000 && starts[199] > 150_000, "the bang stands anywhere");
+        let even = noise(320_000, 0.5, 7);
+        let starts: Vec<usize> = (0..400).map(|_| crop(&even, 160_000, &mut random)).collect();
+        let early = starts.iter().filter(|&&start| start < 80_000).count();
+        assert!((120..280).contains(&early), "{early} of 400 in the first half");
+        assert_eq!(crop(&even, 320_000, &mut random), 0);
+        assert_eq!(crop(&[], 10, &mut random), 0);
+    }
+
+    #[test]
+    fn stripes_are_painted_in_the_mean_and_as_wide_as_allowed() {
+        let settings = Augmentation {
+            stripes: 1,
+            stripe_columns: 5,
+            stripe_rows: 0,
+            ..Augmentation::strong()
+        };
+        let mut random = Rng::with_seed(8);
+        let mut widest = 0;
+        for _ in 0..100 {
+            let mut pixels: Vec<f32> = (0..400).map(|n| (n % 20) as f32 * 2.0 + 0.25).collect();
+            let mean = pixels.iter().sum::<f32>() / 400.0;
+            settings.image(&mut pixels, 20, &mut random);
+            let painted = pixels.iter().filter(|&&pixel| pixel == mean).count();
+            assert!(painted % 20 == 0 && painted <= 100, "{painted}");
+            widest = widest.max(painted / 20);
+        }
+        assert_eq!(widest, 5);
+    }
+
+    #[test]
+    fn the_same_generator_gives_the_same_sound() {
+        let settings = Augmentation { low_pass: 1.0, ..Augmentation::strong() };
+        let background = noise(32_000, 0.2, 9);
+        let change = |seed| {
+            let mut samples = noise(32_000, 0.3, 10);
+            let mut random = Rng::with_seed(seed);
+            settings.sound(&mut samples, 32_000, Some(&background), &mut random);
+            samples
+        };
+        assert_eq!(change(1), change(1));
+        assert_ne!(change(1), change(2));
+        let mut nothing: [f32; 0] = [];
+        settings.sound(&mut nothing, 32_000, None, &mut Rng::with_seed(1));
+    }
+
+    #[test]
+    fn the_gain_is_in_its_range() {
+        let quiet = Augmentation {
+            roll: false,
+            gain_db: -20.0..=-20.0,
+            low_pass: 0.0,
+            ..Augmentation::gentle()
+        };
+        let mut samples = noise(1_000, 0.5, 11);
+        let before = power(&samples);
+        quiet.sound(&mut samples, 32_000, None, &mut Rng::with_seed(2));
+        assert!((10.0 * (power(&samples) / before).log10() + 20.0).abs() < 0.01);
+    }
+}

@@ -1,0 +1,418 @@
+//! The steps against slow references and finite differences, and trainings from end to end.
+
+use super::gradients::backward;
+use super::graph::Graph;
+use super::tape::{Mode, Tape};
+use super::*;
+use crate::network::{Op, Shape, Weight, Window};
+use crate::train::architecture::Architecture;
+use crate::train::examples::Batch;
+
+const TRAINING: Mode = Mode::Training { seed: 5 };
+
+fn random(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..count).map(|_| random.f32() * 2.0 - 1.0).collect()
+}
+
+fn weight(shape: &[usize], seed: u64) -> Weight {
+    Weight { shape: shape.to_vec(), values: random(shape.iter().product(), seed) }
+}
+
+/// A network of one convolution, one step to be looked at, and one linear layer, so that the step
+/// has something to train on both sides.
+fn around(input: Shape, channels: usize, step: impl FnOnce(&mut Layers)) -> Layers {
+    let mut layers = Layers::new(input);
+    let first = ("first".to_owned(), weight(&[channels, input[0], 1, 1], 1));
+    let conv = Op::Conv { window: Window::POINT, groups: 1 };
+    layers.push(conv, &[Layers::INPUT], vec![first], "x");
+    step(&mut layers);
+    let features: usize = layers.shapes().unwrap().last().unwrap().iter().product();
+    let at = layers.nodes.last().unwrap().output.clone();
+    let last = ("last".to_owned(), weight(&[3, features], 2));
+    layers.push(Op::Gemm, &[&at], vec![last, ("last.bias".to_owned(), weight(&[3], 3))], "y");
+    layers
+}
+
+fn one(op: Op, weights: Vec<(&'static str, Weight)>) -> impl FnOnce(&mut Layers) {
+    let weights = weights.into_iter().map(|(name, weight)| (name.to_owned(), weight)).collect();
+    move |layers| {
+        layers.push(op, &["x"], weights, "step");
+    }
+}
+
+/// The gradients of all trained weights against differences of a loss, a weighted sum of the
+/// outputs. Each is taken in a random direction in which
+/// all parts of the gradient add up, so that rounding and kinks count for little beside it. Steps are short, so that few values meet the kink of a function on their way.
+fn check_gradients(layers: &Layers) {
+    let mut graph = Graph::new(layers).unwrap();
+    let images = random(3 * layers.input.iter().product::<usize>(), 7);
+    let mut tape = Tape::new();
+    let factors = random(tape.forward(&graph, &images, TRAINING).len(), 8);
+    let gradients = backward(&graph, &mut tape, factors.clone());
+    let loss = |graph: &Graph| {
+        let y = Tape::new().forward(graph, &images, TRAINING).to_vec();
+        y.iter().zip(&factors).map(|(&y, &factor)| f64::from(y) * f64::from(factor)).sum::<f64>()
+    };
+    for number in 0..graph.parameters.len() {
+        let parameter = graph.parameters[number].clone();
+        if !parameter.trained {
+            assert!(gradients[number].is_empty(), "{}", parameter.name);
+            continue;
+        }
+        let lengths = random(parameter.values.len(), 100 + number as u64);
+        let pairs = gradients[number].iter().zip(&lengths);
+        let direction: Vec<f32> = pairs.map(|(g, length)| length.abs() * g.signum()).collect();
+        let pairs = gradients[number].iter().zip(&direction);
+        let slope: f64 = pairs.map(|(g, d)| f64::from(g * d)).sum();
+        let mut at = |by: f32| {
+            let moved = parameter.values.iter().zip(&direction).map(|(value, d)| value + by * d);
+            graph.parameters[number].values = moved.collect();
+            let loss = loss(&graph);
+            graph.parameters[number].values.clone_from(&parameter.values);
+            loss
+        };
+        let by = 1e-3_f32;
+        let measured = (at(by) - at(-by)) / (2.0 * f64::from(by));
+        let name = &parameter.name;
+        assert!(
+            (slope - measured).abs() < 0.02 * slope,
+            "{name}: {slope}, measured {measured}, in {:?}",
+            layers.nodes
+        );
+    }
+}
+
+fn conv(kernel: [usize; 2], stride: [usize; 2], before: [usize; 2], groups: usize) -> Op {
+    let after = [before[0], before[1] + 1];
+    Op::Conv { window: Window { kernel, stride, before, after, ceil: false }, groups }
+}
+
+#[test]
+fn gradients_of_convolutions() {
+    for (kernel, stride, before, groups, channels) in [
+        ([1, 1], [1, 1], [0, 0], 1, 5),
+        ([3, 3], [1, 1], [1, 1], 1, 5),
+        ([3, 2], [2, 1], [0, 1], 1, 7),
+        ([5, 3], [3, 2], [2, 0], 2, 6),
+        ([3, 3], [1, 1], [1, 1], 4, 4),
+        ([5, 5], [2, 2], [2, 2], 4, 4),
+        ([3, 5], [2, 3], [0, 2], 4, 4),
+        ([2, 2], [3, 3], [0, 0], 4, 4),
+    ] {
+        let weights = vec![
+            ("w", weight(&[channels, 4 / groups, kernel[0], kernel[1]], 11)),
+            ("b", weight(&[channels], 12)),
+        ];
+        let step = one(conv(kernel, stride, before, groups), weights);
+        check_gradients(&around([2, 9, 23], 4, step));
+    }
+}
+
+#[test]
+fn gradients_of_normalisation_and_what_follows_it() {
+    let norm = || {
+        let moments = [("mean", weight(&[4], 15)), ("var", Weight { shape: vec![4], values: vec![1.0; 4] })];
+        let [mean, variance] = moments;
+        let scale = Weight { shape: vec![4], values: vec![0.7, -1.2, 1.5, 0.4] };
+        let op = Op::BatchNorm { epsilon: 1e-3, momentum: 0.9 };
+        one(op, vec![("gamma", scale), ("beta", weight(&[4], 14)), mean, variance])
+    };
+    check_gradients(&around([2, 5, 9], 4, norm()));
+    for op in [Op::Relu, Op::HardSwish, Op::Sigmoid, Op::HardSigmoid { alpha: 0.2, beta: 0.5 }] {
+        check_gradients(&around([2, 5, 9], 4, |layers| {
+            norm()(layers);
+            layers.push(op, &["step"], Vec::new(), "function");
+        }));
+    }
+}
+
+#[test]
+fn gradients_of_steps_without_weights() {
+    let window = Window { ceil: true, ..Window::square(3, 2, 1) };
+    let steps = [
+        Op::Relu,
+        Op::HardSwish,
+        Op::Sigmoid,
+        Op::HardSigmoid { alpha: 0.3, beta: 0.4 },
+        Op::GlobalAveragePool,
+        Op::AveragePool(window),
+        Op::MaxPool(window),
+        Op::Flatten,
+        Op::Affine { scale: vec![0.5, 2.0, -1.0, 3.0], shift: vec![1.0] },
+        Op::Dropout { ratio: 0.3 },
+    ];
+    for step in steps {
+        check_gradients(&around([2, 8, 6], 4, one(step, Vec::new())));
+    }
+    check_gradients(&around([2, 8, 6], 4, one(Op::MatMulLeft, vec![("m", weight(&[5, 8], 20))])));
+    check_gradients(&around([2, 8, 6], 4, one(Op::MatMulRight, vec![("m", weight(&[6, 9], 21))])));
+}
+
+#[test]
+fn gradients_of_values_that_meet() {
+    let branch = |op: Op| {
+        move |layers: &mut Layers| {
+            let weights = vec![("branch".to_owned(), weight(&[4, 4, 1, 1], 30))];
+            let point = Op::Conv { window: Window::POINT, groups: 1 };
+            layers.push(point, &["x"], weights, "branch");
+            layers.push(op, &["x", "branch"], Vec::new(), "met");
+        }
+    };
+    for op in [Op::Add, Op::Mul, Op::Concat] {
+        check_gradients(&around([2, 4, 5], 4, branch(op)));
+    }
+    check_gradients(&around([2, 4, 5], 4, |layers| {
+        layers.push(Op::GlobalAveragePool, &["x"], Vec::new(), "squeezed");
+        let weights = vec![("gate".to_owned(), weight(&[4, 4], 31))];
+        layers.push(Op::Gemm, &["squeezed"], weights, "gate");
+        layers.push(Op::Mul, &["x", "gate"], Vec::new(), "gated");
+    }));
+}
+
+/// A convolution written down as in the textbook.
+fn slow_conv(x: &[f32], input: Shape, w: &Weight, op: &Op, output: Shape) -> Vec<f32> {
+    let Op::Conv { window, groups } = op else { unreachable!() };
+    let [channels, rows, columns] = input;
+    let mut y = Vec::new();
+    for o in 0..output[0] {
+        let group = o / (output[0] / groups);
+        for (r, c) in (0..output[1]).flat_map(|r| (0..output[2]).map(move |c| (r, c))) {
+            let mut sum = 0.0;
+            for (i, (kr, kc)) in (0..channels / groups).flat_map(|i| {
+                let taps = (0..window.kernel[0]).flat_map(|a| (0..window.kernel[1]).map(move |b| (a, b)));
+                taps.map(move |tap| (i, tap))
+            }) {
+                let row = (r * window.stride[0] + kr).wrapping_sub(window.before[0]);
+                let column = (c * window.stride[1] + kc).wrapping_sub(window.before[1]);
+                if row < rows && column < columns {
+                    let channel = group * (channels / groups) + i;
+                    let cell = x[(channel * rows + row) * columns + column];
+                    let kernel = window.kernel[0] * window.kernel[1];
+                    let at = (o * (channels / groups) + i) * kernel + kr * window.kernel[1] + kc;
+                    sum += f64::from(cell * w.values[at]);
+                }
+            }
+            y.push(sum as f32);
+        }
+    }
+    y
+}
+
+#[test]
+fn convolutions_are_those_of_the_textbook() {
+    for (kernel, stride, before, groups, outputs) in [
+        ([1, 1], [1, 1], [0, 0], 1, 9),
+        ([3, 3], [1, 1], [1, 1], 1, 5),
+        ([7, 7], [2, 2], [0, 0], 1, 6),
+        ([5, 3], [3, 2], [2, 0], 2, 6),
+        ([3, 3], [1, 1], [1, 1], 4, 4),
+        ([5, 5], [2, 2], [2, 2], 4, 4),
+        ([3, 5], [2, 3], [0, 2], 4, 4),
+    ] {
+        for input in [[4, 9, 23], [4, 31, 70]] {
+            let mut layers = Layers::new(input);
+            let op = conv(kernel, stride, before, groups);
+            let w = weight(&[outputs, 4 / groups, kernel[0], kernel[1]], 9);
+            layers.push(op.clone(), &[Layers::INPUT], vec![("w".to_owned(), w.clone())], "y");
+            let output = layers.shapes().unwrap()[0];
+            let images = random(2 * input.iter().product::<usize>(), 4);
+            let y = super::outputs(&layers, &images).unwrap();
+            let (x, y) = (&images[images.len() / 2..], &y[y.len() / 2..]);
+            for (found, expected) in y.iter().zip(slow_conv(x, input, &w, &op, output)) {
+                assert!((found - expected).abs() < 1e-4, "{op:?}: {found}, not {expected}");
+            }
+        }
+    }
+}
+
+/// Images with a bright row, whose place is the class.
+struct Stripes {
+    count: usize,
+    classes: usize,
+}
+
+impl Examples for Stripes {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn outputs(&self) -> usize {
+        self.classes
+    }
+
+    fn batch(&self, epoch: u32, indices: &[usize]) -> Result<Batch, ExampleError> {
+        let mut batch = Batch::default();
+        for &index in indices {
+            let class = index % self.classes;
+            let mut image = random(32 * 24, (u64::from(epoch) << 32) + index as u64);
+            for (n, pixel) in image.iter_mut().enumerate() {
+                let is_bright = n / 24 / 4 == class;
+                *pixel = 100.0 + 50.0 * *pixel + if is_bright { 60.0 } else { 0.0 };
+            }
+            batch.images.extend(image);
+            batch.targets.extend((0..self.classes).map(|n| f32::from(u8::from(n == class))));
+        }
+        Ok(batch)
+    }
+}
+
+/// Two convolutions with all that training treats in its own way: normalisation and dropout.
+fn small() -> Layers {
+    let mut layers = Layers::new([1, 32, 24]);
+    let (scale, shift) = (vec![1.0 / 64.0], vec![-2.0]);
+    layers.push(Op::Affine { scale, shift }, &[Layers::INPUT], Vec::new(), "scaled");
+    let mut at = "scaled".to_owned();
+    for (name, inputs, outputs) in [("stem", 1, 8), ("second", 8, 12)] {
+        let kernel = (format!("{name}.weight"), weight(&[outputs, inputs, 4, 4], outputs as u64));
+        let window = Op::Conv { window: Window::square(4, 4, 0), groups: 1 };
+        layers.push(window, &[&at], vec![kernel], &format!("{name}.conv"));
+        let weights = [("gamma", 1.0), ("beta", 0.0), ("mean", 0.0), ("variance", 1.0)];
+        let weights = weights.map(|(part, value)| {
+            let weight = Weight { shape: vec![outputs], values: vec![value; outputs] };
+            (format!("{name}.{part}"), weight)
+        });
+        let norm = Op::BatchNorm { epsilon: 1e-3, momentum: 0.9 };
+        layers.push(norm, &[&format!("{name}.conv")], weights.into(), &format!("{name}.norm"));
+        at = layers.push(Op::Relu, &[&format!("{name}.norm")], Vec::new(), name);
+    }
+    layers.push(Op::Dropout { ratio: 0.1 }, &[&at], Vec::new(), "dropped");
+    let head = vec![
+        ("head.weight".to_owned(), weight(&[4, 24], 1)),
+        ("head.bias".to_owned(), Weight::zeros(&[4])),
+    ];
+    layers.push(Op::Gemm, &["dropped"], head, "head");
+    layers
+}
+
+fn settings(epochs: u32) -> FitSettings {
+    FitSettings { epochs, batch: 8, rate: 2e-2, averaging: 0.9, seed: 1, ..FitSettings::default() }
+}
+
+fn fitted(settings: &FitSettings, keeping: Option<&Keeping>) -> Fitted {
+    let (training, validation) = (Stripes { count: 96, classes: 4 }, Stripes { count: 16, classes: 4 });
+    fit(small(), &training, Some(&validation), settings, keeping, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn training_learns_and_the_same_seed_gives_the_same_network() {
+    let fitted_once = fitted(&settings(6), None);
+    let scores: Vec<Score> = fitted_once.history.iter().map(|e| e.validation.unwrap()).collect();
+    assert!(scores[5].loss < 0.5 * scores[0].loss, "{scores:?}");
+    assert!(scores[5].quality > 0.9, "{scores:?}");
+    assert_eq!(fitted(&settings(6), None), fitted_once);
+    let other = FitSettings { seed: 2, ..settings(6) };
+    assert_ne!(fitted(&other, None).layers, fitted_once.layers);
+    // What is kept gives the validation's best score again.
+    let batch = Stripes { count: 16, classes: 4 }.batch(0, &(0..16).collect::<Vec<_>>()).unwrap();
+    let given = outputs(&fitted_once.layers, &batch.images).unwrap();
+    let (tally, _) = Loss::Softmax.compare(4, &given, &batch.targets);
+    let best = scores.iter().map(|score| score.loss).fold(f32::INFINITY, f32::min);
+    assert!((tally.score(Loss::Softmax).loss - best).abs() < 1e-6);
+}
+
+#[test]
+fn a_resumed_training_ends_as_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("training.safetensors");
+    let keeping = Keeping { checkpoint, resume: true };
+    let settings = settings(4);
+    let (training, validation) = (Stripes { count: 96, classes: 4 }, Stripes { count: 16, classes: 4 });
+    // Stopped in the middle of the third epoch.
+    let stopped = std::panic::catch_unwind(|| {
+        fit(small(), &training, Some(&validation), &settings, Some(&keeping), &mut |progress| {
+            assert!(!matches!(progress, Progress::Step { epoch: 3, step: 4, .. }));
+        })
+    });
+    assert!(stopped.is_err());
+    let mut epochs = Vec::new();
+    let resumed = fit(small(), &training, Some(&validation), &settings, Some(&keeping), &mut |p| {
+        if let Progress::Epoch { epoch, .. } = p {
+            epochs.push(epoch.number);
+        }
+    });
+    assert_eq!(epochs, [3, 4]);
+    assert_eq!(resumed.unwrap(), fitted(&settings, None));
+    let other = FitSettings { batch: 4, ..settings };
+    let refused = fit(small(), &training, None, &other, Some(&keeping), &mut |_| {});
+    assert!(refused.unwrap_err().to_string().contains("other settings"));
+}
+
+#[test]
+fn training_ends_when_it_gets_no_better() {
+    let impatient = FitSettings { rate: 1e-9, patience: 2, averaging: 0.0, ..settings(50) };
+    let history = fitted(&impatient, None).history;
+    assert!(history.len() < 50, "{} epochs", history.len());
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let (training, none) = (Stripes { count: 8, classes: 3 }, Stripes { count: 0, classes: 4 });
+    let refused = |examples: &dyn Examples, settings: &FitSettings| {
+        fit(small(), examples, None, settings, None, &mut |_| {}).unwrap_err().to_string()
+    };
+    assert!(refused(&training, &settings(1)).contains("4 outputs"));
+    assert!(refused(&none, &settings(1)).contains("nothing"));
+    let bad = FitSettings { rate: f32::NAN, ..settings(1) };
+    assert!(refused(&training, &bad).contains("rate"));
+}
+
+#[test]
+fn weights_that_were_trained_before_move_less() {
+    let moved = |settings: &FitSettings| {
+        let fitted = fitted(settings, None).layers;
+        let difference = |name: &str| -> f32 {
+            let (old, new) = (&small().weights[name].values, &fitted.weights[name].values);
+            old.iter().zip(new).map(|(old, new)| (old - new).abs()).sum()
+        };
+        difference("stem.weight")
+    };
+    let fresh = vec!["head.weight".to_owned()];
+    let frozen = FitSettings { fresh: fresh.clone(), started_share: 0.0, ..settings(1) };
+    assert_eq!(moved(&frozen), 0.0);
+    let slow = FitSettings { fresh, started_share: 0.1, ..settings(1) };
+    assert!(moved(&slow) > 0.0 && moved(&slow) < 0.3 * moved(&settings(1)));
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let graph = Graph::new(&Architecture::Mn04.build(5, 1)).unwrap();
+            let mut tape = Tape::new();
+            let images: Vec<f32> = random(5 * 227 * 227, 3).iter().map(|x| 127.0 * (x + 1.0)).collect();
+            let y = tape.forward(&graph, &images, TRAINING).to_vec();
+            (y.clone(), backward(&graph, &mut tape, y))
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn unknown_targets_have_no_loss_and_no_gradient() {
+    for loss in [Loss::Sigmoid, Loss::MeanSquare] {
+        let (known, gradient) = loss.compare(2, &[0.3, -1.0], &[1.0, f32::NAN]);
+        assert_eq!(gradient[1], 0.0);
+        let (alone, _) = loss.compare(1, &[0.3], &[1.0]);
+        assert_eq!(known.score(loss), alone.score(loss));
+    }
+}
+
+#[test]
+fn losses_have_the_slopes_they_say() {
+    let given = random(12, 1);
+    let targets = [[0.2, 0.5, 0.3, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]].concat();
+    for loss in [Loss::Softmax, Loss::Sigmoid, Loss::MeanSquare] {
+        let (_, gradient) = loss.compare(4, &given, &targets);
+        for index in 0..given.len() {
+            let at = |by: f32| {
+                let mut moved = given.clone();
+                moved[index] += by;
+                loss.compare(4, &moved, &targets).0.score(loss).loss
+            };
+            let measured = (at(1e-2) - at(-1e-2)) / 2e-2;
+            assert!((measured - gradient[index]).abs() < 1e-3, "{loss:?}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Training: labelled clips to augmented images, a last layer or a whole network fitted to them.
+
+pub mod adapt;
+pub mod architecture;
+pub mod augment;
+pub mod embed;
+pub mod examples;
+pub mod fit;
+pub mod head;
+pub mod library;
+pub mod noises;
+pub mod remember;
+pub mod sounds;
+pub mod split;
+pub mod starting;
+pub mod threshold;

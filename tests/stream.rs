@@ -1,0 +1,182 @@
+//! `hearken eval stream` and `hearken calibrate`: soundscapes of real clips through the whole
+//! program, back in as annotated recordings, and rules made from them.
+
+#[path = "common/daemon.rs"]
+mod daemon;
+
+use std::path::{Path, PathBuf};
+
+use daemon::{outcome, repository};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const CLASSES: [&str; 4] = ["dog", "glass_breaking", "siren", "crying_baby"];
+
+/// A folder with `clips`, a subfolder for each class, and `background` with two noises, one of
+/// which is said to hold a siren.
+fn material() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let make = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(&path).expect("a folder");
+        path
+    };
+    for class in CLASSES {
+        let clip = repository("tests/golden").join(format!("{class}.ogg"));
+        std::fs::copy(clip, make("clips").join(make(&format!("clips/{class}"))).join("clip.ogg"))
+            .expect("copied");
+    }
+    let background = make("background");
+    for (name, loudness) in [("quiet.wav", 300), ("loud.wav", 3_000)] {
+        std::fs::write(background.join(name), noise(20, loudness)).expect("written");
+    }
+    let table = folder.path().join("backgrounds.csv");
+    std::fs::write(table, "file,label\nloud.wav,siren\n").expect("written");
+    folder
+}
+
+/// A WAV file of 16-bit noise at 32 kHz.
+fn noise(seconds: u32, loudness: i32) -> Vec<u8> {
+    let mut state = 1_u32;
+    let samples = (0..seconds * 32_000).flat_map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let sample = (i64::from(state) - (1 << 31)) * i64::from(loudness) / (1 << 31);
+        (sample as i16).to_le_bytes()
+    });
+    let data: Vec<u8> = samples.collect();
+    let mut bytes = b"RIFF".to_vec();
+    bytes.extend((36 + data.len() as u32).to_le_bytes());
+    bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    bytes.extend([32_000_u32, 64_000].into_iter().flat_map(u32::to_le_bytes));
+    bytes.extend(b"\x02\0\x10\0data");
+    bytes.extend((data.len() as u32).to_le_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+/// The command line of soundscapes of this material: three minutes.
+fn soundscapes(folder: &Path) -> Vec<String> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    [
+        ("--clips", at("clips")),
+        ("--background", at("background")),
+        ("--background-classes", at("backgrounds.csv")),
+        ("--classes", CLASSES.join(",")),
+        ("--hours", "0.05".to_owned()),
+        ("--snr", "12".to_owned()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
+
+fn run(arguments: &[&[&str]]) -> (i32, String, String) {
+    outcome(&arguments.concat())
+}
+
+fn strings(owned: &[String]) -> Vec<&str> {
+    owned.iter().map(String::as_str).collect()
+}
+
+fn part<'a>(measured: &'a Value, name: &str) -> &'a Value {
+    let parts = measured["parts"].as_array().expect("parts");
+    parts.iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("{name}: {measured}"))
+}
+
+fn sum(part: &Value, key: &str) -> u64 {
+    let rows = part["classes"].as_array().expect("classes");
+    rows.iter().map(|row| row[key].as_u64().expect("a count")).sum()
+}
+
+/// Of 12 events how many were found.
+fn found(part: &Value) -> f64 {
+    let rows = part["classes"].as_array().expect("classes");
+    let one = |row: &Value| row["found"].as_f64().unwrap_or(0.0) * row["events"].as_f64().unwrap();
+    rows.iter().map(one).sum()
+}
+
+#[test]
+fn soundscapes_are_heard_and_heard_again_as_recordings() {
+    let folder = material();
+    let saved: PathBuf = folder.path().join("saved");
+    let saved_name = saved.display().to_string();
+    let soundscapes = soundscapes(folder.path());
+    let arguments = strings(&soundscapes);
+    let stream = ["eval", "stream", "--json"];
+    let (code, out, err) = run(&[&stream, &arguments, &["--save-soundscapes", &saved_name]]);
+    assert_eq!(code, 0, "{err}");
+    let made: Value = serde_json::from_str(&out).expect("JSON");
+    let scenes = part(&made, "soundscapes");
+    assert_eq!(scenes["snr_db"], 12.0);
+    assert_eq!(sum(scenes, "events"), 12);
+    assert!(found(scenes) >= 9.0, "clips 12 dB over noise are found: {scenes}");
+    let siren = &part(&made, "backgrounds")["classes"][2];
+    assert_eq!(siren["class"], "siren");
+    let hours = siren["hours_without"].as_f64().expect("hours");
+    assert!((hours - 20.0 / 3_600.0).abs() < 1e-6, "one background holds a siren: {hours}");
+
+    let table = saved.join("events.csv").display().to_string();
+    let classes = CLASSES.join(",");
+    let (code, out, err) = run(&[&stream, &["--truth", &table, "--classes", &classes]]);
+    assert_eq!(code, 0, "{err}");
+    let read: Value = serde_json::from_str(&out).expect("JSON");
+    let recordings = part(&read, "recordings");
+    assert_eq!(sum(recordings, "events"), 12);
+    // 16 bits a sample may move a score over a threshold once.
+    assert!((found(recordings) - found(scenes)).abs() < 1.5, "{recordings}\n{scenes}");
+
+    let (code, _, err) = run(&[&stream, &arguments, &["--save-soundscapes", &saved_name]]);
+    assert!(code == 1 && err.contains("--force"), "{code}: {err}");
+}
+
+#[test]
+fn a_calibrated_model_has_rules_and_a_reliability_table() {
+    let folder = material();
+    let out = folder.path().join("calibrated.onnx").display().to_string();
+    let model = repository("models/sound.onnx").display().to_string();
+    let soundscapes = soundscapes(folder.path());
+    let arguments = strings(&soundscapes);
+    let (code, table, err) = run(&[&["calibrate", &model, "--out", &out], &arguments]);
+    assert_eq!(code, 0, "{err}");
+    assert!(CLASSES.iter().all(|class| table.contains(class)), "{table}");
+    let (code, shown, err) = run(&[&["model", "show", "--json", &out]]);
+    assert_eq!(code, 0, "{err}");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["decision"]["recommended"], serde_json::json!(CLASSES));
+    for class in CLASSES {
+        let rule = &shown["decision"]["classes"][class];
+        let (on, off) = (rule["on"].as_f64().expect("on"), rule["off"].as_f64().expect("off"));
+        assert!(off < on && on < 1.0, "{rule}");
+    }
+    let calibration = &shown["card"]["calibration"];
+    let windows: u64 = calibration["reliability"]
+        .as_array()
+        .expect("a table")
+        .iter()
+        .map(|row| row["windows"].as_u64().expect("a count"))
+        .sum();
+    assert!(windows > 1_000, "{calibration}");
+    let (code, _, err) = run(&[&["eval", "stream", "--model", &out], &arguments]);
+    assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn what_can_not_be_measured_is_said() {
+    let folder = material();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (clips, background) = (at("clips"), at("background"));
+    let (code, _, err) = run(&[&["eval", "stream"]]);
+    assert!(code == 2 && err.contains("--truth"), "{code}: {err}");
+    let sounds = ["eval", "stream", "--clips", &clips, "--background", &background];
+    for (more, expected) in [
+        (&["--classes", "rooster"][..], "no clip of a class to look for"),
+        (&["--events-per-minute", "40"], "at most"),
+        (&["--folds", "3"], "no clip in these folds"),
+        (&["--hours", "0"], "over 0"),
+    ] {
+        let (code, _, err) = run(&[&sounds, more]);
+        assert!(code == 2 && err.contains(expected), "{code}: {err}");
+    }
+    let (code, _, err) = run(&[&["calibrate", "x.onnx", "--out", "y.onnx"]]);
+    assert!(code == 2 && err.contains("--clips"), "{code}: {err}");
+}

@@ -1,0 +1,219 @@
+//! `hearken train sound --head`: one's own sounds learnt from a handful of clips, and all that can
+//! be wrong with them.
+
+#[path = "common/daemon.rs"]
+mod daemon;
+
+use std::path::Path;
+
+use daemon::{outcome, repository};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const RATE_HZ: u32 = 16_000;
+const CLASSES: [&str; 3] = ["low_beep", "high_beep", "hiss"];
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// A mono WAV file of 16-bit samples.
+fn wav(samples: &[f32]) -> Vec<u8> {
+    let data: Vec<u8> =
+        samples.iter().flat_map(|sample| ((sample * 32_767.0) as i16).to_le_bytes()).collect();
+    let length = u32::try_from(data.len()).expect("a short file");
+    let mut bytes = b"RIFF".to_vec();
+    bytes.extend((36 + length).to_le_bytes());
+    bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    bytes.extend(RATE_HZ.to_le_bytes());
+    bytes.extend((2 * RATE_HZ).to_le_bytes());
+    bytes.extend(b"\x02\0\x10\0data");
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+/// Two seconds of a quiet room with a sound of that class at a place, a pitch and a level of its
+/// own.
+fn clip(class: &str, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1_u64 << 24) as f32
+    };
+    let (start, level) = ((random() * 12_000.0) as usize, 0.1 + 0.2 * random());
+    let detune = 1.0 + 0.08 * random();
+    let sample = |n: usize| {
+        let tone = |hz: f32| {
+            (std::f32::consts::TAU * hz * detune * n as f32 / RATE_HZ as f32).sin() * level
+        };
+        let sound = match class {
+            "low_beep" => tone(400.0),
+            "high_beep" => tone(2_600.0),
+            _ => (random() - 0.5) * 2.0 * level,
+        };
+        let on = (start..start + 16_000).contains(&n);
+        (random() - 0.5) * 0.003 + if on { sound } else { 0.0 }
+    };
+    wav(&(0..32_000).map(sample).collect::<Vec<f32>>())
+}
+
+/// A folder for each class with `count` clips.
+fn sounds(count: u64) -> TempDir {
+    let data = folder();
+    for class in CLASSES {
+        std::fs::create_dir(data.path().join(class)).expect("a folder");
+        for n in 0..count {
+            let path = data.path().join(class).join(format!("take {n}.wav"));
+            std::fs::write(path, clip(class, 100 + n)).expect("written");
+        }
+    }
+    data
+}
+
+fn train(arguments: &[&str]) -> (i32, String, String) {
+    outcome(["train", "sound"].iter().chain(arguments))
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn show(model: &str) -> Value {
+    let (code, out, error) = outcome(["model", "show", "--json", model]);
+    assert_eq!(code, 0, "{error}");
+    serde_json::from_str(&out).expect("JSON")
+}
+
+/// What the model takes a file for, with its score.
+fn heard(model: &str, file: &str) -> (String, f64) {
+    let (code, out, error) = outcome(["classify", "--json", "--model", model, file]);
+    assert_eq!(code, 0, "{error}");
+    let line: Value = serde_json::from_str(&out).expect("a line of JSON");
+    (line["class"].as_str().expect("a class").to_owned(), line["score"].as_f64().expect("a score"))
+}
+
+#[test]
+fn sounds_that_were_learnt_are_heard_and_others_are_not() {
+    let (data, out) = (sounds(8), folder());
+    let model = text(&out.path().join("own.onnx"));
+    let (code, table, error) = train(&[&text(data.path()), "--head", "--out", &model]);
+    assert_eq!(code, 0, "{error}");
+    assert!(table.contains("high_beep") && table.contains("accuracy"), "{table}");
+    for picture in ["own.curve.png", "own.confusion.png"] {
+        let bytes = std::fs::read(out.path().join(picture)).expect("a picture");
+        assert_eq!(&bytes[1..4], b"PNG", "{picture}");
+    }
+    for class in CLASSES {
+        let file = out.path().join("new.wav");
+        std::fs::write(&file, clip(class, 9_000)).expect("written");
+        let (found, score) = heard(&model, &text(&file));
+        assert_eq!(found, class);
+        assert!(score > 0.5, "{class} {score}");
+    }
+    let (class, score) = heard(&model, &text(&repository("tests/golden/rain.ogg")));
+    let shown = show(&model);
+    let threshold = shown["decision"]["classes"][&class]["on"].as_f64().expect("a threshold");
+    assert!(score < threshold, "rain is no {class}: {score} of {threshold}");
+    assert_eq!(shown["activation"], "sigmoid");
+    assert_eq!(shown["card"]["training"]["clips"], 24);
+    assert!(shown["card"]["metrics"]["held_back_accuracy"].as_f64().expect("a share") > 0.9);
+}
+
+#[test]
+fn kept_classes_give_what_they_gave_and_new_ones_stand_beside_them() {
+    let (data, out) = (sounds(6), folder());
+    let model = text(&out.path().join("more.onnx"));
+    let (code, _, error) =
+        train(&[&text(data.path()), "--head", "--keep-classes", "--out", &model]);
+    assert_eq!(code, 0, "{error}");
+    let (own, shipped) = (show(&model), show(&text(&repository("models/sound.onnx"))));
+    let (outputs, before) = (&own["outputs"], shipped["outputs"].as_array().expect("names"));
+    assert_eq!(outputs.as_array().expect("names").len(), before.len() + 3);
+    assert_eq!(outputs[before.len() + 1], "hiss");
+    assert_eq!(own["activation"], shipped["activation"]);
+    let recommended = own["decision"]["recommended"].as_array().expect("names");
+    assert!(recommended.iter().any(|name| name == "low_beep"), "{recommended:?}");
+    for name in ["dog", "siren", "crying_baby"] {
+        let file = text(&repository("tests/golden").join(format!("{name}.ogg")));
+        let (found, score) = heard(&model, &file);
+        let (_, before) = heard(&text(&repository("models/sound.onnx")), &file);
+        assert_eq!(found, name);
+        assert!((score - before).abs() < 0.15, "{name}: {score}, before {before}");
+    }
+    let file = out.path().join("new.wav");
+    std::fs::write(&file, clip("high_beep", 9_001)).expect("written");
+    assert_eq!(heard(&model, &text(&file)).0, "high_beep");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_network_and_a_table_its_folds() {
+    let (data, out) = (sounds(4), folder());
+    let mut table = "file,label,fold\n".to_owned();
+    for class in CLASSES {
+        for n in 0..4 {
+            table.push_str(&format!("{class}/take {n}.wav,{class},{}\n", 1 + n % 2));
+        }
+    }
+    let csv = text(&data.path().join("clips.csv"));
+    std::fs::write(&csv, table).expect("written");
+    let path = |name: &str| text(&out.path().join(name));
+    let make = |name: &str, seed: &str| {
+        let (code, _, error) = train(&[
+            &csv,
+            "--head",
+            "--folds",
+            "1",
+            "--validate",
+            "2",
+            "--seed",
+            seed,
+            "--out",
+            &path(name),
+        ]);
+        assert_eq!(code, 0, "{error}");
+        std::fs::read(out.path().join(name)).expect("a model")
+    };
+    let (first, other) = (make("a.onnx", "1"), make("c.onnx", "2"));
+    // The same but for the command in the card.
+    let again = make("b.onnx", "1");
+    let differing = first.iter().zip(&again).filter(|(a, b)| a != b).count();
+    assert!(first.len() == again.len() && differing < 10, "{differing} bytes differ");
+    assert_ne!(first, other);
+    let clips = &show(&path("a.onnx"))["card"]["metrics"]["classes"]["hiss"]["clips"];
+    assert_eq!(*clips, 2, "fold 2 is held back");
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_learnt() {
+    let (data, out) = (sounds(2), folder());
+    let path = |name: &str| text(&out.path().join(name));
+    let data_path = text(data.path());
+    let refused = |arguments: &[&str], wanted: &[&str]| {
+        let (code, _, error) = train(arguments);
+        assert_ne!(code, 0);
+        for part in wanted {
+            assert!(error.contains(part), "{part} in: {error}");
+        }
+    };
+    let model = path("model.onnx");
+    refused(&[&path("nowhere"), "--head", "--out", &model], &["nowhere"]);
+    refused(&[&data_path, "--out", &model, "--keep-classes"], &["--head"]);
+    std::fs::create_dir(data.path().join("lonely")).expect("a folder");
+    std::fs::write(data.path().join("lonely/one.wav"), clip("hiss", 1)).expect("written");
+    refused(&[&data_path, "--head", "--out", &model], &["lonely", "at least two clips"]);
+    std::fs::write(data.path().join("lonely/two.wav"), b"no audio").expect("written");
+    std::fs::write(data.path().join("lonely/three.wav"), wav(&[0.0; 16_000])).expect("written");
+    refused(&[&data_path, "--head", "--out", &model], &["two.wav", "three.wav", "silent"]);
+    std::fs::rename(data.path().join("lonely"), data.path().join("dog")).expect("renamed");
+    std::fs::write(data.path().join("dog/two.wav"), clip("hiss", 2)).expect("written");
+    std::fs::write(data.path().join("dog/three.wav"), clip("hiss", 3)).expect("written");
+    refused(&[&data_path, "--head", "--keep-classes", "--out", &model], &["dog", "already"]);
+    let broken = path("broken.onnx");
+    std::fs::write(&broken, b"no model").expect("written");
+    refused(&[&data_path, "--head", "--from", &broken, "--out", &model], &["broken.onnx", "ONNX"]);
+    refused(&[&data_path, "--head", "--out", &broken], &["broken.onnx", "--force"]);
+    assert!(!Path::new(&model).exists(), "nothing is written when something is wrong");
+}
