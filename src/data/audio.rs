@@ -8,6 +8,9 @@ use crate::spectrogram::{ChannelChoice, Resampler, mix_into};
 /// Samples of a clip at most: an hour at 32 kHz, 440 MiB.
 const SAMPLES_MAX: usize = 3_600 * 32_000;
 
+/// A file may lack so much of the length it claims: some encoders round it up.
+const LACKING_S_MAX: f64 = 0.1;
+
 /// Why a clip has no samples.
 #[derive(Debug, thiserror::Error)]
 pub enum AudioError {
@@ -27,7 +30,7 @@ pub enum AudioError {
 
 /// Decodes a file to mono samples at `rate_hz`, -1 to 1 (lossy codecs may go somewhat beyond):
 /// the same samples as the analysis makes of it. `span_s` cuts a part out, in seconds; one that
-/// ends behind the file's end is shortened.
+/// ends behind the file's end is shortened, and a file may lack its last 0.1 s.
 ///
 /// # Errors
 /// When the file, or the part of it that is asked for, can't be decoded whole.
@@ -51,10 +54,17 @@ pub fn load(
     let (mut block, mut mono, mut samples, mut at) = (Vec::new(), Vec::new(), Vec::new(), 0);
     while at < end {
         block.clear();
-        let frames = file.next_block(&mut block)?;
-        if frames == 0 {
-            break;
-        }
+        let frames = match file.next_block(&mut block) {
+            Ok(0) => break,
+            Ok(frames) => frames,
+            Err(DecodeError::Truncated { frames, expected: Some(expected), .. })
+                if (expected - frames.min(expected)) as f64
+                    <= LACKING_S_MAX * f64::from(from_hz) =>
+            {
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
         mono.clear();
         mix_into(&mut mono, &block, channels, choice);
         let wanted = start.saturating_sub(at).min(frames)..(end - at).min(frames);
@@ -144,6 +154,17 @@ mod tests {
             if (2_000..30_000).contains(&n) {
                 assert!((f64::from(heard) - 0.5 * expected).abs() < 1e-3, "sample {n}");
             }
+        }
+    }
+
+    #[test]
+    fn a_file_may_lack_a_little_of_its_length_and_no_more() {
+        let whole = std::fs::read(ramp(30_000).path()).unwrap();
+        let file = tempfile::Builder::new().suffix(".wav").tempfile().unwrap();
+        for (lacking, good) in [(4_000, true), (5_000, false), (29_000, false)] {
+            std::fs::write(file.path(), &whole[..whole.len() - lacking * 4]).unwrap();
+            let loaded = load(file.path(), None, 44_100, ChannelChoice::First);
+            assert_eq!(loaded.is_ok_and(|samples| samples.len() == 30_000 - lacking), good);
         }
     }
 

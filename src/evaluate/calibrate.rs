@@ -16,10 +16,6 @@ const OFF: [f32; 2] = [0.4, 0.7];
 const HITS_OF: [(u32, u32); 7] = [(1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (4, 5), (5, 6)];
 const MIN_DURATION_S: [f32; 2] = [0.0, 1.0];
 
-/// What a false alarm an hour over the limit costs, in F1, and a second over the limit.
-const EXCESS_ALARM_COST: f64 = 0.5;
-const EXCESS_SECOND_COST: f64 = 1.0;
-
 /// What a rule must keep to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
@@ -41,32 +37,33 @@ pub struct Choice {
 impl Choice {
     /// Whether both limits are kept.
     pub fn keeps(&self, limits: &Limits) -> bool {
-        self.excess(limits) == (0.0, 0.0)
+        self.within(limits) == 1.0
     }
 
-    /// How far it is over each limit.
-    fn excess(&self, limits: &Limits) -> (f64, f64) {
-        let alarms = self.backgrounds.false_alarms_per_hour().unwrap_or(0.0);
-        let latency_s = self.scenes.latency_s(0.5).unwrap_or(0.0);
-        let over = |value: f64, limit: f64| (value - limit).max(0.0);
-        (over(alarms, limits.false_alarms_per_hour), over(latency_s, limits.latency_s))
+    /// 1 within the limits; half of it at twice a limit, and so on.
+    fn within(&self, limits: &Limits) -> f64 {
+        let part = |value: Option<f64>, limit: f64| match value {
+            Some(value) if value > limit => limit / value,
+            _ => 1.0,
+        };
+        part(self.backgrounds.false_alarms_per_hour(), limits.false_alarms_per_hour)
+            * part(self.scenes.latency_s(0.5), limits.latency_s)
     }
 
-    /// Events found against missed ones and false alarms between other sounds, as an F1, less what
-    /// is over the limits. That costs much, but not everything: a rule that finds nothing keeps
-    /// every limit.
+    /// Events found against missed ones and false alarms between other sounds, as an F1; less of
+    /// it beyond the limits, where a rule that finds nothing stays worse than any that does.
     fn worth(&self, limits: &Limits) -> f64 {
         let Tally { events, found, false_alarms, .. } = self.scenes;
         let f1 = 2.0 * found as f64 / (events + found + false_alarms).max(1) as f64;
-        let (alarms, late_s) = self.excess(limits);
-        f1 - EXCESS_ALARM_COST * alarms - EXCESS_SECOND_COST * late_s
+        f1 * self.within(limits)
     }
 }
 
 /// Chooses the rule of `class`: the one that, within the limits, finds most for its false alarms
 /// among other sounds. Of equals one with the middle threshold, which is farthest from where it
-/// would become worse; then the one with most onsets in their place, then the quickest. What is not searched for (hold, cooldown, what suppresses
-/// it) is as in `rules`. `None` for a class that these do not report.
+/// would become worse; then the one with most onsets in their place, the quickest, and one without
+/// a minimum duration. What is not searched for (hold, cooldown, what suppresses it) is as in
+/// `rules`. `None` for a class that these do not report.
 pub fn choose(
     class: usize,
     rules: &Rules,
@@ -91,7 +88,9 @@ pub fn choose(
     let late_s = |choice: &Choice| choice.scenes.latency_s(0.5).unwrap_or(0.0);
     best.into_iter().filter(|choice| choice.rule.on == middle).max_by(|a, b| {
         let by_onsets = a.scenes.matched.cmp(&b.scenes.matched);
-        by_onsets.then(late_s(b).total_cmp(&late_s(a)))
+        let by_latency = late_s(b).total_cmp(&late_s(a));
+        let by_duration = b.rule.min_duration_s.total_cmp(&a.rule.min_duration_s);
+        by_onsets.then(by_latency).then(by_duration)
     })
 }
 
@@ -247,8 +246,9 @@ mod tests {
         // As sure as a siren, but for one window only.
         let alike = trial(vec![], |end_s| if end_s % 60.0 < HOP_S { 0.9 } else { 0.02 });
         let (scenes, backgrounds) = ([scene(0.8)], [alike]);
-        let choice = choose(0, &rules(), &scenes, &backgrounds, &LIMITS).unwrap();
-        assert!(choice.rule.hits > 1 && choice.keeps(&LIMITS), "{choice:?}");
+        let patient = Limits { latency_s: 1.6, ..LIMITS };
+        let choice = choose(0, &rules(), &scenes, &backgrounds, &patient).unwrap();
+        assert!(choice.rule.hits > 1 && choice.keeps(&patient), "{choice:?}");
         let hurried = Limits { latency_s: 1.1, ..LIMITS };
         let choice = choose(0, &rules(), &scenes, &backgrounds, &hurried).unwrap();
         assert!(!choice.keeps(&hurried), "{choice:?}");

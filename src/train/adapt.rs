@@ -140,7 +140,13 @@ impl Task<'_> {
             let clips = self.clips.iter().enumerate().filter(|(_, clip)| clip.maybe.is_empty());
             let wanted =
                 clips.filter(|(_, clip)| negative.is_none_or(|n| clip.classes.is_empty() == n));
-            wanted.map(|(sound, clip)| Labelled { sound, classes: clip.classes.clone(), ..Labelled::default() }).collect()
+            wanted
+                .map(|(sound, clip)| Labelled {
+                    sound,
+                    classes: clip.classes.clone(),
+                    ..Labelled::default()
+                })
+                .collect()
         };
         let changed = |negative, (aim, least, most): (usize, usize, usize)| {
             let clips = labelled(Some(negative));
@@ -246,8 +252,10 @@ fn thresholds(embedded: &Embedded, scores: &[Option<Vec<f32>>]) -> Vec<Threshold
         .collect();
     let threshold = |class: usize| {
         let of_class = |wanted: bool| -> Vec<f32> {
-            let is_wanted =
-                |targets: &[f32]| targets.get(class).is_some_and(|t| (*t >= 0.5) == wanted);
+            let is_wanted = |targets: &[f32]| {
+                let target = targets.get(class).filter(|target| !target.is_nan());
+                target.is_some_and(|target| (*target >= 0.5) == wanted)
+            };
             let wanted = known.iter().filter(|(targets, _)| is_wanted(targets));
             wanted.filter_map(|(_, scores)| scores.get(class).copied()).collect()
         };
@@ -281,7 +289,12 @@ mod tests {
             };
             sounds.push((0..96_000).map(sample).collect());
             let recording = format!("beep {n}");
-            clips.push(OwnClip { classes: vec![n % 2], maybe: Vec::new(), recording, held_back: None });
+            clips.push(OwnClip {
+                classes: vec![n % 2],
+                maybe: Vec::new(),
+                recording,
+                held_back: None,
+            });
         }
         for (n, noise) in noises(32_000, 160_000, 1).into_iter().enumerate().take(8) {
             sounds.push(noise);

@@ -20,7 +20,7 @@ pub struct Embedded {
     pub outputs: usize,
     /// `n x features`.
     pub inputs: Vec<f32>,
-    /// `n x outputs`, 0 to 1.
+    /// `n x outputs`, 0 to 1; NaN where it isn't known, and nothing is learnt.
     pub targets: Vec<f32>,
     /// The example's raw outputs for classes that are there already and stay as they are: as many
     /// for each example, maybe none.
@@ -220,8 +220,8 @@ impl Scaling {
 fn balance(examples: &Embedded) -> Vec<f32> {
     // An example belongs to its strongest class; to none (the last place) if that is under 0.5.
     let class = |targets: &[f32]| {
-        let strongest = targets.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        strongest.filter(|&(_, &target)| target >= 0.5).map_or(targets.len(), |(class, _)| class)
+        let known = targets.iter().enumerate().filter(|&(_, &target)| target >= 0.5);
+        known.max_by(|a, b| a.1.total_cmp(b.1)).map_or(targets.len(), |(class, _)| class)
     };
     let classes: Vec<usize> = examples.examples().map(|(_, targets, _)| class(targets)).collect();
     let mut counts = vec![0_usize; examples.outputs + 1];
@@ -252,9 +252,16 @@ fn loss(activation: Activation, scores: &[f32], targets: &[f32]) -> f32 {
     }
 }
 
+/// The targets, with the score itself where it isn't known what is wanted: no error, no gradient.
+fn known(targets: &[f32], scores: &[f32]) -> Vec<f32> {
+    let pairs = targets.iter().zip(scores);
+    pairs.map(|(&target, &score)| if target.is_nan() { score } else { target }).collect()
+}
+
 fn mean_loss(layer: &Linear, examples: &Embedded, weights: &[f32], activation: Activation) -> f32 {
     let losses = examples.examples().zip(weights).map(|((input, targets, fixed), weight)| {
-        weight * loss(activation, &scores(activation, &layer.apply(input), fixed), targets)
+        let scores = scores(activation, &layer.apply(input), fixed);
+        weight * loss(activation, &scores, &known(targets, &scores))
     });
     losses.sum::<f32>() / examples.len().max(1) as f32
 }
@@ -280,9 +287,10 @@ impl Adam {
         let (count, mut sum) = (batch.len().max(1) as f32, 0.0);
         for ((input, targets, fixed), weight) in batch.examples().zip(weights) {
             let scores = scores(settings.activation, &self.layer.apply(input), fixed);
-            sum += weight * loss(settings.activation, &scores, targets);
+            let targets = known(targets, &scores);
+            sum += weight * loss(settings.activation, &scores, &targets);
             // Of all three losses, the gradient by an output is score minus target.
-            let errors = scores.iter().zip(targets).map(|(s, t)| weight * (s - t) / count);
+            let errors = scores.iter().zip(&targets).map(|(s, t)| weight * (s - t) / count);
             let rows = of_weights.chunks_exact_mut(batch.features.max(1));
             for ((row, bias), error) in rows.zip(of_bias.iter_mut()).zip(errors) {
                 row.iter_mut().zip(input).for_each(|(slot, x)| *slot += error * x);
@@ -406,6 +414,20 @@ mod tests {
         };
         let (first, second, none) = (of([1.0, 0.0]), of([0.0, 1.0]), of([0.0, 0.0]));
         assert!((first - second).abs() < 1e-3 && (first - none).abs() < 1e-3, "{first} {second}");
+    }
+
+    #[test]
+    fn what_is_not_known_teaches_nothing() {
+        let settings = HeadSettings { epochs: 200, ..HeadSettings::default() };
+        let mut training = clouds(3, 60, 60, 1);
+        // Wrong answers would be learnt; unknown ones are not.
+        let mut wrong = clouds(3, 30, 0, 8);
+        wrong.targets.fill(f32::NAN);
+        training.inputs.append(&mut wrong.inputs);
+        training.targets.append(&mut wrong.targets);
+        let fitted = fit(&training, Some(&training), &settings);
+        assert!(fitted.history.iter().all(|epoch| epoch.loss.is_finite()));
+        assert!(right(&fitted.head, &clouds(3, 300, 300, 2), Activation::Sigmoid) > 0.9);
     }
 
     #[test]

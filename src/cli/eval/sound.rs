@@ -270,6 +270,7 @@ impl Choice {
         Scored {
             clip,
             labels: clip.labels.iter().filter_map(label).collect(),
+            maybe: clip.maybe.iter().filter_map(label).collect(),
             scores: self.columns.iter().filter_map(|&c| scores.get(c).copied()).collect(),
         }
     }

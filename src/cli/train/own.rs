@@ -14,10 +14,12 @@ use crate::decide::{Defaults, Rule};
 use crate::hear::{SoundModel, embedded_model, read_model_file};
 use crate::network::{Activation, Headless, Linear, Memory, Metadata, wrap};
 use crate::train::adapt::{Adapted, Task};
-use crate::train::head::HeadSettings;
+use crate::train::head::{HeadSettings, scores};
 
 /// How far under the threshold a sound that is on may fall.
 const HYSTERESIS: f32 = 0.25;
+/// Score from which on a remembered sound is taken for a class.
+const TAKEN_FOR: f32 = 0.3;
 
 /// The model that is started from.
 struct Base {
@@ -38,6 +40,17 @@ impl Base {
         let memory = Memory::of(&bytes).with_context(|| format!("model {name}"))?;
         Ok(Self { bytes, model, headless, memory })
     }
+
+    /// What it remembers, but for what it takes for a class of the same name as one of `classes`.
+    fn other_sounds(&self, classes: &[String]) -> Vec<Vec<f32>> {
+        let is_other = |embedding: &&Vec<f32>| {
+            let outputs = self.headless.head().apply(embedding);
+            let scores = scores(self.model.metadata.activation, &outputs, &[]);
+            let mut named = self.model.metadata.outputs.iter().zip(scores);
+            !named.any(|(name, score)| classes.contains(name) && score >= TAKEN_FOR)
+        };
+        self.memory.embeddings.iter().filter(is_other).cloned().collect()
+    }
 }
 
 /// Learns the sounds and writes the model and the pictures.
@@ -51,12 +64,13 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
             "the model knows {name:?} already: give your sound another name, or leave --keep-classes out"
         );
     }
+    let memory = base.other_sounds(&material.classes);
     let defaults = HeadSettings::default();
     let task = Task {
         headless: &base.headless,
         set: material.set.clone(),
         clips: &material.clips,
-        memory: &base.memory.embeddings,
+        memory: &memory,
         keep_classes: order.keep_classes,
         settings: HeadSettings {
             activation: activation(order, &base.model),

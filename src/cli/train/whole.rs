@@ -14,13 +14,13 @@ use crate::cli::{Outcome, Usage, output};
 use crate::decide::Defaults;
 use crate::hear::{SoundModel, read_model_file};
 use crate::network::metrics::Confusion;
-use crate::network::{Activation, Headless, Layers, Memory, Metadata, wrap};
+use crate::network::{Activation, Headless, Layers, Metadata, wrap};
 use crate::spectrogram::Recipe;
 use crate::train::architecture::Architecture;
 use crate::train::augment::Augmentation;
-use crate::train::embed::embed;
 use crate::train::examples::Examples;
 use crate::train::fit::{Epoch, FitSettings, Fitted, Keeping, Loss, Progress, fit, outputs};
+use crate::train::remember::remember;
 use crate::train::sounds::{Labelled, SoundExamples};
 use crate::train::{split, starting};
 
@@ -58,7 +58,7 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     let confusion = confusion(&fitted.layers, &validation, material.classes.len())?;
     let card = card(order, &start.from, &material, &settings, &fitted, &confusion);
     let model = assemble(order, &recipe, &plain, &material, &fitted, card)?;
-    let model = remember(&model, &material, sides(false))?;
+    let model = remembering(order, &model, &material, &sides(false))?;
     output::write_file(&order.out, &model, order.force)?;
     let curve = curve(&order.card_name(), &fitted)?;
     output::write_file(&order.curve_path(), &curve, order.force)?;
@@ -126,8 +126,8 @@ fn start(order: &Sound, origin: Origin<'_>, outputs: usize) -> anyhow::Result<St
             return Ok(Start { layers, from, fresh: filled.left });
         }
         Origin::Model { path, bytes, outputs: before } => {
-            layers = Layers::from_onnx(&bytes)
-                .with_context(|| format!("model {}", path.display()))?;
+            layers =
+                Layers::from_onnx(&bytes).with_context(|| format!("model {}", path.display()))?;
             json!({ "model": path.file_name().map(|name| name.to_string_lossy()),
                     "outputs": before.len() })
         }
@@ -298,15 +298,15 @@ fn decision(plain: &SoundModel, classes: &[String]) -> anyhow::Result<Defaults> 
 }
 
 /// Puts embeddings of what it learnt from into the model, for those who add classes to it.
-fn remember(model: &[u8], material: &Material, clips: Vec<Labelled>) -> anyhow::Result<Vec<u8>> {
+fn remembering(
+    order: &Sound,
+    model: &[u8],
+    material: &Material,
+    clips: &[Labelled],
+) -> anyhow::Result<Vec<u8>> {
     let Ok(headless) = Headless::from_onnx(model) else { return Ok(model.to_vec()) };
-    let room = Memory::room(headless.head().features);
-    let every = clips.len().div_ceil(room.max(1)).max(1);
-    let clips = clips.into_iter().step_by(every).take(room).collect();
-    let examples = SoundExamples::validation(material.set.clone(), clips);
-    let embeddings = embed(&headless.embedder()?, &examples, 0..1, &|| {})?;
-    let embeddings = embeddings.into_iter().map(|embedding| embedding.values).collect();
-    Ok(Memory { embeddings }.put_into(model)?)
+    let memory = remember(&headless, material.set.clone(), clips, order.seed, &|| ())?;
+    Ok(memory.put_into(model)?)
 }
 
 fn card(
@@ -341,7 +341,8 @@ fn curve(name: &str, fitted: &Fitted) -> anyhow::Result<Vec<u8>> {
     let loss = of(&|epoch| epoch.training.loss.into());
     let validation = of(&|epoch| epoch.validation.map_or(f64::NAN, |score| score.loss.into()));
     let accuracy = of(&|epoch| epoch.validation.map_or(f64::NAN, |s| 100.0 * f64::from(s.quality)));
-    let best = fitted.history.iter().filter_map(|epoch| Some((epoch.validation?.loss, epoch.number)));
+    let best =
+        fitted.history.iter().filter_map(|epoch| Some((epoch.validation?.loss, epoch.number)));
     let best = best.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, number)| number as usize);
     let right = [Series { name: "validation accuracy", values: &accuracy }];
     let chart = CurveChart {

@@ -42,7 +42,7 @@ impl Default for FitSettings {
             fresh: Vec::new(),
             warm_up_epochs: 1.0,
             decay: 1e-2,
-            averaging: 0.998,
+            averaging: 0.98,
             patience: 0,
             seed: 0,
         }

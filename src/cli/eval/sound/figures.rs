@@ -17,7 +17,28 @@ const RELIABILITY_BINS: usize = 10;
 pub struct Scored<'a> {
     pub clip: &'a Clip,
     pub labels: Vec<usize>,
+    /// Classes of which nobody knows whether they are in the clip: not asked for.
+    pub maybe: Vec<usize>,
     pub scores: Vec<f32>,
+}
+
+impl Scored<'_> {
+    /// The scores, with the lowest of all for what is not known.
+    fn known_scores(&self) -> Vec<f32> {
+        let mut scores = self.scores.clone();
+        for &class in &self.maybe {
+            if let Some(score) = scores.get_mut(class) {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+        scores
+    }
+
+    /// The score of a class and whether it is in the clip, as far as that is known.
+    fn pair(&self, class: usize) -> Option<(f32, bool)> {
+        let score = self.scores.get(class).filter(|_| !self.maybe.contains(&class))?;
+        Some((*score, self.labels.contains(&class)))
+    }
 }
 
 /// The figures of one system.
@@ -54,23 +75,20 @@ pub struct ClassFigures {
 impl Figures {
     pub fn new(classes: &[String], scored: &[Scored<'_>]) -> Self {
         let mut confusion = Confusion::new(classes.len());
-        scored.iter().for_each(|one| confusion.add(&one.scores, &one.labels));
+        scored.iter().for_each(|one| confusion.add(&one.known_scores(), &one.labels));
         let of_class = |(index, class): (usize, &String)| ClassFigures {
             class: class.clone(),
             clips: confusion.support(index),
             precision: confusion.precision(index),
             recall: confusion.recall(index),
             f1: confusion.f1(index),
-            average_precision: average_precision(scored.iter().map(|one| {
-                (one.scores.get(index).copied().unwrap_or(0.0), one.labels.contains(&index))
-            })),
+            average_precision: average_precision(scored.iter().filter_map(|one| one.pair(index))),
         };
         let by_class: Vec<ClassFigures> = classes.iter().enumerate().map(of_class).collect();
         let labelled = scored.iter().filter(|one| !one.labels.is_empty());
-        let named = labelled.clone().filter_map(|one| {
-            let class = best(&one.scores, 1).first().copied()?;
-            Some((one.scores.get(class).copied()?, one.labels.contains(&class)))
-        });
+        let named = labelled
+            .clone()
+            .filter_map(|one| one.pair(best(&one.known_scores(), 1).first().copied()?));
         let reliability = reliability(named, RELIABILITY_BINS);
         Self {
             clips: scored.len(),
@@ -119,7 +137,7 @@ impl Folds {
             let Some(fold) = one.clip.fold else { continue };
             let of_fold = by_fold.entry(fold).or_insert((0, Confusion::new(one.scores.len())));
             of_fold.0 += 1;
-            of_fold.1.add(&one.scores, &one.labels);
+            of_fold.1.add(&one.known_scores(), &one.labels);
         }
         let accuracy = |(fold, (clips, confusion)): (u32, (usize, Confusion))| {
             Some(FoldAccuracy { fold, clips, accuracy: confusion.accuracy()? })
@@ -174,14 +192,15 @@ impl Comparison {
             let pick = |scores: &[f32], columns: &[usize]| {
                 columns.iter().filter_map(|&column| scores.get(column).copied()).collect()
             };
-            let labels: Vec<usize> = one
-                .labels
-                .iter()
-                .filter_map(|label| ours.iter().position(|column| column == label))
-                .collect();
-            let scores = pick(&one.scores, &ours);
-            our_clips.push(Scored { clip: one.clip, labels: labels.clone(), scores });
-            their_clips.push(Scored { clip: one.clip, labels, scores: pick(other, &theirs) });
+            let place = |class: &usize| ours.iter().position(|column| column == class);
+            let mine = Scored {
+                clip: one.clip,
+                labels: one.labels.iter().filter_map(place).collect(),
+                maybe: one.maybe.iter().filter_map(place).collect(),
+                scores: pick(&one.scores, &ours),
+            };
+            their_clips.push(Scored { scores: pick(other, &theirs), ..mine.clone() });
+            our_clips.push(mine);
         }
         Ok(Self {
             other: shown.to_string(),
@@ -214,6 +233,7 @@ mod tests {
             .map(|(clip, right)| Scored {
                 clip,
                 labels: vec![usize::from(!right)],
+                maybe: Vec::new(),
                 scores: vec![0.9, 0.1],
             })
             .collect();
@@ -230,6 +250,7 @@ mod tests {
         let one = |labels: &[usize], scores: &[f32]| Scored {
             clip: &clip,
             labels: labels.to_vec(),
+            maybe: Vec::new(),
             scores: scores.to_vec(),
         };
         let scored = [one(&[0], &[0.8, 0.2]), one(&[1], &[0.3, 0.7]), one(&[], &[0.9, 0.1])];
@@ -242,11 +263,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_is_not_asked_for() {
+        let clip = clip("a.wav", None);
+        let one = |maybe: &[usize]| Scored {
+            clip: &clip,
+            labels: vec![0],
+            maybe: maybe.to_vec(),
+            scores: vec![0.4, 0.6],
+        };
+        let names = classes(&["dog", "cat"]);
+        assert_eq!(Figures::new(&names, &[one(&[])]).accuracy, Some(0.0));
+        let figures = Figures::new(&names, &[one(&[1])]);
+        assert_eq!((figures.accuracy, figures.confusion.named(1)), (Some(1.0), 0));
+        assert!((figures.calibration_error - 0.6).abs() < 1e-6);
+    }
+
+    #[test]
     fn systems_are_compared_over_what_both_know() {
         let clips = [clip("d/a.wav", None), clip("d/b.wav", None), clip("d/c.wav", None)];
         let one = |n: usize, label: usize, scores: [f32; 3]| Scored {
             clip: &clips[n],
             labels: vec![label],
+            maybe: Vec::new(),
             scores: scores.to_vec(),
         };
         let scored =
