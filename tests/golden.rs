@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hearken::capture::decode::AudioFile;
 use hearken::hear::SoundModel;
+use hearken::network::Activation;
 use hearken::spectrogram::{
     Analyser, ChannelChoice, FilterBank, Image, InputFormat, PowerStft, Recipe, Slice,
 };
@@ -67,9 +68,15 @@ fn golden_image(item: &Value) -> Image {
     Image::from_png(&png).expect("a network image")
 }
 
-fn softmax(logits: &[f64]) -> Vec<f64> {
+/// The scores that the model's activation makes of the reference's outputs.
+fn scores_of(model: &SoundModel, logits: &[f64]) -> Vec<f64> {
     let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
-    logits.iter().map(|logit| logit.exp() / sum).collect()
+    let score = |logit: &f64| match model.metadata.activation {
+        Activation::Softmax => logit.exp() / sum,
+        Activation::Sigmoid => 1.0 / (1.0 + (-logit).exp()),
+        Activation::Linear => *logit,
+    };
+    logits.iter().map(score).collect()
 }
 
 #[test]
@@ -95,7 +102,7 @@ fn scores_of_the_reference_images_are_those_of_onnxruntime() {
     let mut judge = model.judge().expect("a judge");
     for item in items() {
         let scores = judge.scores(&golden_image(&item)).expect("scores");
-        let expected = softmax(&numbers(&item["logits"]));
+        let expected = scores_of(&model, &numbers(&item["logits"]));
         for (class, (score, expected)) in scores.iter().zip(&expected).enumerate() {
             let error = (f64::from(*score) - expected).abs();
             assert!(error < 1e-4, "{} class {class}: {score} for {expected}", text(&item, "name"));
@@ -112,7 +119,7 @@ fn clips_score_as_in_the_reference_from_end_to_end() {
         let scores = judge.scores(&image).expect("scores");
         let best = model.top(&scores, 1).swap_remove(0);
         assert_eq!(&*best.class, text(item, "predicted"));
-        for (score, expected) in scores.iter().zip(softmax(&numbers(&item["logits"]))) {
+        for (score, expected) in scores.iter().zip(scores_of(&model, &numbers(&item["logits"]))) {
             assert!((f64::from(*score) - expected).abs() < 0.01, "{}", text(item, "name"));
         }
     }

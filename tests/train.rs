@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const RATE_HZ: u32 = 16_000;
-const CLASSES: [&str; 3] = ["low_beep", "high_beep", "hiss"];
+const CLASSES: [&str; 3] = ["low_beep", "high_beep", "warble"];
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
@@ -46,13 +46,12 @@ fn clip(class: &str, seed: u64) -> Vec<u8> {
     let (start, level) = ((random() * 12_000.0) as usize, 0.1 + 0.2 * random());
     let detune = 1.0 + 0.08 * random();
     let sample = |n: usize| {
-        let tone = |hz: f32| {
-            (std::f32::consts::TAU * hz * detune * n as f32 / RATE_HZ as f32).sin() * level
-        };
+        let turns = |hz: f32| std::f32::consts::TAU * hz * n as f32 / RATE_HZ as f32;
+        let tone = |hz: f32| turns(hz * detune).sin() * level;
         let sound = match class {
             "low_beep" => tone(400.0),
             "high_beep" => tone(2_600.0),
-            _ => (random() - 0.5) * 2.0 * level,
+            _ => (turns(1_000.0 * detune) + 80.0 * turns(5.0).sin()).sin() * level,
         };
         let on = (start..start + 16_000).contains(&n);
         (random() - 0.5) * 0.003 + if on { sound } else { 0.0 }
@@ -132,7 +131,7 @@ fn kept_classes_give_what_they_gave_and_new_ones_stand_beside_them() {
     let (own, shipped) = (show(&model), show(&text(&repository("models/sound.onnx"))));
     let (outputs, before) = (&own["outputs"], shipped["outputs"].as_array().expect("names"));
     assert_eq!(outputs.as_array().expect("names").len(), before.len() + 3);
-    assert_eq!(outputs[before.len() + 1], "hiss");
+    assert_eq!(outputs[before.len() + 2], "warble");
     assert_eq!(own["activation"], shipped["activation"]);
     let recommended = own["decision"]["recommended"].as_array().expect("names");
     assert!(recommended.iter().any(|name| name == "low_beep"), "{recommended:?}");
@@ -182,7 +181,7 @@ fn the_same_seed_gives_the_same_network_and_a_table_its_folds() {
     let differing = first.iter().zip(&again).filter(|(a, b)| a != b).count();
     assert!(first.len() == again.len() && differing < 10, "{differing} bytes differ");
     assert_ne!(first, other);
-    let clips = &show(&path("a.onnx"))["card"]["metrics"]["classes"]["hiss"]["clips"];
+    let clips = &show(&path("a.onnx"))["card"]["metrics"]["classes"]["warble"]["clips"];
     assert_eq!(*clips, 2, "fold 2 is held back");
 }
 
@@ -202,14 +201,14 @@ fn what_is_wrong_is_said_before_anything_is_learnt() {
     refused(&[&path("nowhere"), "--head", "--out", &model], &["nowhere"]);
     refused(&[&data_path, "--out", &model, "--keep-classes"], &["--head"]);
     std::fs::create_dir(data.path().join("lonely")).expect("a folder");
-    std::fs::write(data.path().join("lonely/one.wav"), clip("hiss", 1)).expect("written");
+    std::fs::write(data.path().join("lonely/one.wav"), clip("warble", 1)).expect("written");
     refused(&[&data_path, "--head", "--out", &model], &["lonely", "at least two clips"]);
     std::fs::write(data.path().join("lonely/two.wav"), b"no audio").expect("written");
     std::fs::write(data.path().join("lonely/three.wav"), wav(&[0.0; 16_000])).expect("written");
     refused(&[&data_path, "--head", "--out", &model], &["two.wav", "three.wav", "silent"]);
     std::fs::rename(data.path().join("lonely"), data.path().join("dog")).expect("renamed");
-    std::fs::write(data.path().join("dog/two.wav"), clip("hiss", 2)).expect("written");
-    std::fs::write(data.path().join("dog/three.wav"), clip("hiss", 3)).expect("written");
+    std::fs::write(data.path().join("dog/two.wav"), clip("warble", 2)).expect("written");
+    std::fs::write(data.path().join("dog/three.wav"), clip("warble", 3)).expect("written");
     refused(&[&data_path, "--head", "--keep-classes", "--out", &model], &["dog", "already"]);
     let broken = path("broken.onnx");
     std::fs::write(&broken, b"no model").expect("written");

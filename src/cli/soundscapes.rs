@@ -149,7 +149,7 @@ impl SoundscapeArgs {
             let name = dataset.classes.get(*label)?;
             names.iter().position(|known| known == name)
         };
-        let mut by_class = vec![Vec::new(); names.len()];
+        let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); names.len()];
         let mut distractors = Vec::new();
         let (folds, wanted) = (&self.folds, |index: &usize| targets.contains(index));
         let in_folds =
@@ -158,7 +158,7 @@ impl SoundscapeArgs {
             let known: Vec<usize> = clip.labels.iter().filter_map(model_index).collect();
             match known.as_slice() {
                 [class] if clip.labels.len() == 1 && wanted(class) => {
-                    by_class.get_mut(*class).map(|clips: &mut Vec<usize>| clips.push(number));
+                    by_class.iter_mut().skip(*class).take(1).for_each(|clips| clips.push(number));
                 }
                 known if known.iter().any(wanted) => {}
                 _ => distractors.push(number),

@@ -276,7 +276,8 @@ mod tests {
         let dataset = read(&folder, table).unwrap();
         let clips: Vec<_> =
             dataset.clips.iter().map(|clip| (&*clip.labels, clip.span_s, clip.fold)).collect();
-        let expected: [(&[usize], Option<(f64, f64)>, Option<u32>); 4] = [
+        type Read<'a> = (&'a [usize], Option<(f64, f64)>, Option<u32>);
+        let expected: [Read<'_>; 4] = [
             (&[0, 1], Some((1.0, 2.5)), None),
             (&[], None, None),
             (&[1], Some((0.0, 4.0)), Some(3)),

@@ -64,8 +64,7 @@ fn turn(model: &mut TypedModel, id: usize, from: Conv, shape: &ShapeFact) -> Tra
     }
     let pool_spec = PoolSpec { data_format, ..from.pool_spec.clone() };
     let output = Conv { pool_spec, ..from }.wire_as_depth_wise(&mut patch, &name, &wires)?;
-    let output =
-        patch.wire_node(format!("{name}.out"), AxisOp::Move(last, channels), &[output])?;
+    let output = patch.wire_node(format!("{name}.out"), AxisOp::Move(last, channels), &[output])?;
     for output in output {
         patch.shunt_outside(model, id.into(), output)?;
     }

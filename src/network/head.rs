@@ -447,7 +447,8 @@ mod tests {
 
     #[test]
     fn a_network_without_a_linear_end_is_refused_with_the_reason() {
-        let cases: [(&[(&str, &[&str], &str)], &str); 4] = [
+        type Nodes = [(&'static str, &'static [&'static str], &'static str)];
+        let cases: [(&Nodes, &str); 4] = [
             (&[("Gemm", &["x", "w", "b"], "z"), ("Softmax", &["z"], "y")], "Softmax"),
             (&[("Gemm", &["x", "v", "b"], "y")], "\"v\" is no stored weight"),
             (&[("Identity", &["y"], "y")], "Identity"),

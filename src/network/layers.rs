@@ -57,16 +57,25 @@ pub struct Window {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Weights: `outputs x inputs / groups x rows x columns`, and perhaps one bias an output.
-    Conv { window: Window, groups: usize },
+    Conv {
+        window: Window,
+        groups: usize,
+    },
     /// Weights: scale, shift, mean and variance, one value a channel. Ioffe and Szegedy 2015. In
     /// training `momentum` is how much of the running mean and variance stays at each step.
-    BatchNorm { epsilon: f32, momentum: f32 },
+    BatchNorm {
+        epsilon: f32,
+        momentum: f32,
+    },
     Relu,
     /// `x * clamp(x / 6 + 1 / 2, 0, 1)`
     HardSwish,
     Sigmoid,
     /// `clamp(alpha * x + beta, 0, 1)`
-    HardSigmoid { alpha: f32, beta: f32 },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
     /// Of two values of one shape.
     Add,
     /// Of a value with another of its shape, or with a vector: one factor a channel.
@@ -87,9 +96,14 @@ pub enum Op {
     /// The image of each channel times a constant matrix. Not trained.
     MatMulRight,
     /// `scale * x + shift`, with one value for all channels or one for each. Not trained.
-    Affine { scale: Vec<f32>, shift: Vec<f32> },
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    },
     /// Leaves values out while training, this share of them. Nothing otherwise.
-    Dropout { ratio: f32 },
+    Dropout {
+        ratio: f32,
+    },
 }
 
 /// Why a network can't be worked with.

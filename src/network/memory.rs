@@ -134,7 +134,11 @@ mod tests {
     #[test]
     fn embeddings_come_back_to_8_bits() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut embedding = || (0..40).map(|n| if n == 7 { 3.0 } else { random.f32() * n as f32 }).collect::<Vec<f32>>();
+        let mut embedding = || {
+            (0..40)
+                .map(|n| if n == 7 { 3.0 } else { random.f32() * n as f32 })
+                .collect::<Vec<f32>>()
+        };
         let memory = Memory { embeddings: (0..9).map(|_| embedding()).collect() };
         let model = memory.put_into(SHIPPED).unwrap();
         let found = Memory::of(&model).unwrap();

@@ -240,7 +240,9 @@ mod tests {
         samples[5_120..9_000].fill(0.5);
         let mut first = samples.clone();
         begin(&mut first, 1_000);
-        assert!(first[..9_000].iter().all(|&s| s == 0.0) && first[9_000..].iter().all(|&s| s == 0.5));
+        assert!(
+            first[..9_000].iter().all(|&s| s == 0.0) && first[9_000..].iter().all(|&s| s == 0.5)
+        );
         // There is no more of it.
         begin(&mut samples, 8_000);
         assert_eq!(samples.iter().position(|&s| s == 0.5), Some(5_120));

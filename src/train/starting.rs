@@ -80,11 +80,8 @@ fn stem_at_22_ms(layers: &Layers, found: &mut BTreeMap<String, Weight>) {
     let Some(kernel) = found.get_mut("features.0.0.weight").filter(|_| ours) else { return };
     for taps in kernel.values.as_chunks_mut().0 {
         let [first, second, third]: [f32; 3] = *taps;
-        *taps = [
-            0.75 * first + 0.25 * second,
-            0.25 * first + 0.75 * (second + third),
-            0.25 * third,
-        ];
+        *taps =
+            [0.75 * first + 0.25 * second, 0.25 * first + 0.75 * (second + third), 0.25 * third];
     }
 }
 

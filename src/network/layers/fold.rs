@@ -61,11 +61,7 @@ impl Layers {
     }
 
     /// A normalisation by its running mean and variance, as one scale and shift a channel.
-    fn as_affine(
-        &self,
-        node: &Node,
-        epsilon: f32,
-    ) -> Result<(Vec<f32>, Vec<f32>), LayersError> {
+    fn as_affine(&self, node: &Node, epsilon: f32) -> Result<(Vec<f32>, Vec<f32>), LayersError> {
         let [scale, shift, mean, variance] = node.weights.as_slice() else {
             let (node, why) = (node.output.clone(), "it needs four weights".to_owned());
             return Err(LayersError::Shape { node, why });

@@ -27,13 +27,10 @@ impl Layers {
         let graph = model.graph.ok_or_else(|| not_onnx("it holds no graph"))?;
         let mut reader = Reader::new(&graph)?;
         for node in &graph.node {
-            reader.node(node).map_err(|error| match error {
-                Refusal::Why(why) => LayersError::Unsupported {
-                    node: if node.name.is_empty() { node.output.concat() } else { node.name.clone() },
-                    op: node.op_type.clone(),
-                    why,
-                },
-                Refusal::Error(error) => error,
+            reader.node(node).map_err(|Refusal(why)| {
+                let (name, op) = (node.name.clone(), node.op_type.clone());
+                let node = if name.is_empty() { node.output.concat() } else { name };
+                LayersError::Unsupported { node, op, why }
             })?;
         }
         let [output] = graph.output.as_slice() else {
@@ -44,20 +41,17 @@ impl Layers {
 }
 
 /// Why a node can't be read.
-enum Refusal {
-    Why(String),
-    Error(LayersError),
-}
+struct Refusal(String);
 
 impl From<&str> for Refusal {
     fn from(why: &str) -> Self {
-        Self::Why(why.to_owned())
+        Self(why.to_owned())
     }
 }
 
 impl From<String> for Refusal {
     fn from(why: String) -> Self {
-        Self::Why(why)
+        Self(why)
     }
 }
 
@@ -182,7 +176,7 @@ impl Reader {
     }
 
     fn value(&self, name: &str) -> Result<(String, Shape), Refusal> {
-        let unknown = || Refusal::Why(format!("its input `{name}` is not known"));
+        let unknown = || Refusal(format!("its input `{name}` is not known"));
         self.values.get(name).cloned().ok_or_else(unknown)
     }
 
@@ -220,7 +214,8 @@ impl Reader {
             (None, None) => return self.of_two(node, a, b),
             _ => return Err("of its inputs only the second may be constant".into()),
         };
-        let values = per_channel(&constant.0, value.1).ok_or("a constant is not one per channel")?;
+        let values =
+            per_channel(&constant.0, value.1).ok_or("a constant is not one per channel")?;
         let (scale, shift) = match kind {
             "Mul" => (values, vec![0.0]),
             "Div" => (values.iter().map(|value| 1.0 / value).collect(), vec![0.0]),
@@ -284,7 +279,7 @@ struct Attributes<'a>(&'a NodeProto);
 impl Attributes<'_> {
     fn int(&self, name: &str, default: usize) -> Result<usize, Refusal> {
         let found = self.0.attribute.iter().find(|attribute| attribute.name == name);
-        let wrong = |_| Refusal::Why(format!("`{name}` is negative"));
+        let wrong = |_| Refusal(format!("`{name}` is negative"));
         found.map_or(Ok(default), |attribute| usize::try_from(attribute.i).map_err(wrong))
     }
 
@@ -340,8 +335,7 @@ fn transposed(weight: &Weight) -> Weight {
 fn per_channel(constant: &Weight, [channels, ..]: Shape) -> Option<Vec<f32>> {
     let is_one = constant.values.len() == 1;
     let shape = constant.shape.as_slice();
-    let is_channels =
-        [&[channels, 1, 1][..], &[1, channels, 1, 1]].contains(&shape);
+    let is_channels = [&[channels, 1, 1][..], &[1, channels, 1, 1]].contains(&shape);
     (is_one || is_channels).then(|| constant.values.clone())
 }
 

@@ -90,7 +90,7 @@ pub(super) fn output_shape(
         (Op::MatMulRight, &[[channels, rows, columns]], &[&[old, new]]) if old == columns => {
             Ok([channels, rows, new])
         }
-        (op, inputs, []) => weightless_shape(op, inputs).map_or_else(wrong, |shape| shape),
+        (op, inputs, []) => weightless_shape(op, inputs).unwrap_or_else(wrong),
         _ => wrong(),
     }
 }

@@ -43,7 +43,12 @@ impl State {
     }
 
     /// Writes the state beside `path` and then puts it in its place: there is always a whole file.
-    pub fn write(&self, path: &Path, graph: &Graph, settings: &FitSettings) -> Result<(), FitError> {
+    pub fn write(
+        &self,
+        path: &Path,
+        graph: &Graph,
+        settings: &FitSettings,
+    ) -> Result<(), FitError> {
         let failed = |why: String| FitError::Checkpoint { path: path.to_owned(), why };
         let bytes: Vec<(String, Vec<u8>)> = GROUPS
             .iter()
@@ -102,8 +107,7 @@ impl State {
             numbers.collect::<Result<Vec<_>, _>>()
         });
         let mut next = || groups.next().unwrap_or(Ok(Vec::new()));
-        let (weights, average, first, second, best) =
-            (next()?, next()?, next()?, next()?, next()?);
+        let (weights, average, first, second, best) = (next()?, next()?, next()?, next()?, next()?);
         let optimiser = Optimiser { steps: header.steps, first, second, average };
         Ok(Self { weights, optimiser, best, history: header.history })
     }

@@ -102,10 +102,11 @@ impl Conv {
             .chunks(w_group)
             .map(|weights| dx.is_some().then(|| Panels::transposed(weights, depth)))
             .collect();
-        let shards = x
-            .par_chunks(x_shard)
-            .zip(dy.par_chunks(y_shard))
-            .zip(parts_mut(dx, x_shard, x.len().div_ceil(x_shard)));
+        let shards = x.par_chunks(x_shard).zip(dy.par_chunks(y_shard)).zip(parts_mut(
+            dx,
+            x_shard,
+            x.len().div_ceil(x_shard),
+        ));
         let shards = shards.map_init(Vec::new, |matrix, ((x, dy), dx)| {
             let mut dw = vec![0.0; weights.len()];
             let dxs = parts_mut(dx, x_group, x.len() / x_group);

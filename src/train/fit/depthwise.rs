@@ -132,10 +132,11 @@ impl Depthwise {
         let [x_plane, y_plane] = self.planes();
         let channels = self.input[0];
         let (x_shard, y_shard) = (SHARD * channels * x_plane, SHARD * channels * y_plane);
-        let shards = x
-            .par_chunks(x_shard)
-            .zip(dy.par_chunks(y_shard))
-            .zip(parts_mut(dx, x_shard, x.len().div_ceil(x_shard)));
+        let shards = x.par_chunks(x_shard).zip(dy.par_chunks(y_shard)).zip(parts_mut(
+            dx,
+            x_shard,
+            x.len().div_ceil(x_shard),
+        ));
         let work = || [self.laid, self.laid, self.run].map(|length| vec![0.0; length]);
         let shards = shards.map_init(work, |work, ((x, dy), dx)| {
             let mut dw = vec![0.0; weights.len()];

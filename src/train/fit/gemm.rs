@@ -144,7 +144,8 @@ impl Multiply<'_> {
             for ((r, &bias), y) in panel.bias.iter().enumerate().zip(y_rows.by_ref()) {
                 let Some(y) = y.get_mut(..columns) else { return };
                 y.fill(bias);
-                for (coefficients, x) in panel.columns.iter().zip(b.values.chunks(b.stride.max(1))) {
+                for (coefficients, x) in panel.columns.iter().zip(b.values.chunks(b.stride.max(1)))
+                {
                     let coefficient = coefficients.get(r).copied().unwrap_or(0.0);
                     y.iter_mut().zip(x).for_each(|(y, x)| *y += coefficient * x);
                 }

@@ -52,7 +52,10 @@ pub(super) enum Work {
     Conv(Conv),
     Depthwise(Depthwise),
     /// `momentum`: see [`Op::BatchNorm`].
-    Norm { norm: Norm, momentum: f32 },
+    Norm {
+        norm: Norm,
+        momentum: f32,
+    },
     Activation(Activation),
     Add,
     Mul,
@@ -63,8 +66,13 @@ pub(super) enum Work {
     Copy,
     MatMulLeft,
     MatMulRight,
-    Affine { scale: Vec<f32>, shift: Vec<f32> },
-    Dropout { ratio: f32 },
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    },
+    Dropout {
+        ratio: f32,
+    },
 }
 
 impl Graph {
@@ -92,8 +100,7 @@ impl Graph {
         for step in &steps {
             let is_wanted = |value: &usize| wanted.get(*value).copied().unwrap_or(false);
             let trains = |number: &usize| parameters.get(*number).is_some_and(|p| p.trained);
-            let found =
-                step.inputs.iter().any(is_wanted) || step.parameters.iter().any(trains);
+            let found = step.inputs.iter().any(is_wanted) || step.parameters.iter().any(trains);
             wanted.iter_mut().skip(step.output).take(1).for_each(|wanted| *wanted = found);
         }
         let output = layers.nodes.len();

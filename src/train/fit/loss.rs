@@ -66,9 +66,9 @@ impl Loss {
             tally.add(match self {
                 Self::Softmax => softmax(given, targets, gradient),
                 Self::Sigmoid => each(given, targets, gradient, cross_entropy),
-                Self::MeanSquare => each(given, targets, gradient, |y, t| {
-                    (f64::from(y - t).powi(2), 2.0 * (y - t))
-                }),
+                Self::MeanSquare => {
+                    each(given, targets, gradient, |y, t| (f64::from(y - t).powi(2), 2.0 * (y - t)))
+                }
             });
             if self != Self::MeanSquare {
                 tally.add(judged(given, targets));

@@ -30,7 +30,13 @@ impl Optimiser {
     }
 
     /// One step with the learning rate `rate`.
-    pub fn step(&mut self, graph: &mut Graph, gradients: &[Vec<f32>], rate: f32, settings: &FitSettings) {
+    pub fn step(
+        &mut self,
+        graph: &mut Graph,
+        gradients: &[Vec<f32>],
+        rate: f32,
+        settings: &FitSettings,
+    ) {
         self.steps += 1;
         let exponent = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let first_bias = 1.0 - FIRST_DECAY.powi(exponent);
@@ -39,7 +45,8 @@ impl Optimiser {
         for ((parameter, gradient), (first, second)) in
             graph.parameters.iter_mut().zip(gradients).zip(memories)
         {
-            let is_started = !settings.fresh.is_empty() && !settings.fresh.contains(&parameter.name);
+            let is_started =
+                !settings.fresh.is_empty() && !settings.fresh.contains(&parameter.name);
             let rate = if is_started { rate * settings.started_share } else { rate };
             let decay = if parameter.decays { 1.0 - rate * settings.decay } else { 1.0 };
             let weights = parameter.values.iter_mut().zip(gradient);

@@ -62,14 +62,17 @@ impl FitSettings {
             ("averaging", f64::from(self.averaging), 0.0, 0.999_999),
         ];
         // Written so that NaN is outside, too.
-        let outside = ranges.into_iter().find(|(_, value, low, high)| !(low..=high).contains(&value));
-        outside.map(|(name, value, low, high)| format!("{name} {value} is not within {low} to {high}"))
+        let outside =
+            ranges.into_iter().find(|(_, value, low, high)| !(low..=high).contains(&value));
+        outside
+            .map(|(name, value, low, high)| format!("{name} {value} is not within {low} to {high}"))
     }
 
     /// The learning rate at a step: straight up, then down along half a cosine.
     pub(super) fn rate_at(&self, step: u64, steps_an_epoch: u64) -> f32 {
         let (step, an_epoch) = (step as f64, steps_an_epoch as f64);
-        let warm_up = (f64::from(self.warm_up_epochs) * an_epoch).min(an_epoch * f64::from(self.epochs));
+        let warm_up =
+            (f64::from(self.warm_up_epochs) * an_epoch).min(an_epoch * f64::from(self.epochs));
         let share = if step < warm_up {
             (step + 1.0) / (warm_up + 1.0)
         } else {

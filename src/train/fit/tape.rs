@@ -122,8 +122,7 @@ impl Tape {
     fn normalise(&self, graph: &Graph, step: &Step, norm: &Norm, y: &mut [f32]) {
         let running = |index| graph.parameter(step.parameters.get(index)).to_vec();
         let moments = self.moments(step).cloned();
-        let moments =
-            moments.unwrap_or_else(|| Moments { mean: running(2), variance: running(3) });
+        let moments = moments.unwrap_or_else(|| Moments { mean: running(2), variance: running(3) });
         norm.forward(self.input(step), &moments, graph.weights(step), y);
     }
 

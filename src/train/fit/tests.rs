@@ -54,16 +54,16 @@ fn check_gradients(layers: &Layers) {
         let y = Tape::new().forward(graph, &images, TRAINING).to_vec();
         y.iter().zip(&factors).map(|(&y, &factor)| f64::from(y) * f64::from(factor)).sum::<f64>()
     };
-    for number in 0..graph.parameters.len() {
+    for (number, gradient) in gradients.iter().enumerate() {
         let parameter = graph.parameters[number].clone();
         if !parameter.trained {
-            assert!(gradients[number].is_empty(), "{}", parameter.name);
+            assert!(gradient.is_empty(), "{}", parameter.name);
             continue;
         }
         let lengths = random(parameter.values.len(), 100 + number as u64);
-        let pairs = gradients[number].iter().zip(&lengths);
+        let pairs = gradient.iter().zip(&lengths);
         let direction: Vec<f32> = pairs.map(|(g, length)| length.abs() * g.signum()).collect();
-        let pairs = gradients[number].iter().zip(&direction);
+        let pairs = gradient.iter().zip(&direction);
         let slope: f64 = pairs.map(|(g, d)| f64::from(g * d)).sum();
         let mut at = |by: f32| {
             let moved = parameter.values.iter().zip(&direction).map(|(value, d)| value + by * d);
@@ -112,7 +112,8 @@ fn gradients_of_convolutions() {
 #[test]
 fn gradients_of_normalisation_and_what_follows_it() {
     let norm = || {
-        let moments = [("mean", weight(&[4], 15)), ("var", Weight { shape: vec![4], values: vec![1.0; 4] })];
+        let moments =
+            [("mean", weight(&[4], 15)), ("var", Weight { shape: vec![4], values: vec![1.0; 4] })];
         let [mean, variance] = moments;
         let scale = Weight { shape: vec![4], values: vec![0.7, -1.2, 1.5, 0.4] };
         let op = Op::BatchNorm { epsilon: 1e-3, momentum: 0.9 };
@@ -180,7 +181,8 @@ fn slow_conv(x: &[f32], input: Shape, w: &Weight, op: &Op, output: Shape) -> Vec
         for (r, c) in (0..output[1]).flat_map(|r| (0..output[2]).map(move |c| (r, c))) {
             let mut sum = 0.0;
             for (i, (kr, kc)) in (0..channels / groups).flat_map(|i| {
-                let taps = (0..window.kernel[0]).flat_map(|a| (0..window.kernel[1]).map(move |b| (a, b)));
+                let taps =
+                    (0..window.kernel[0]).flat_map(|a| (0..window.kernel[1]).map(move |b| (a, b)));
                 taps.map(move |tap| (i, tap))
             }) {
                 let row = (r * window.stride[0] + kr).wrapping_sub(window.before[0]);
@@ -290,7 +292,8 @@ fn settings(epochs: u32) -> FitSettings {
 }
 
 fn fitted(settings: &FitSettings, keeping: Option<&Keeping>) -> Fitted {
-    let (training, validation) = (Stripes { count: 96, classes: 4 }, Stripes { count: 16, classes: 4 });
+    let (training, validation) =
+        (Stripes { count: 96, classes: 4 }, Stripes { count: 16, classes: 4 });
     fit(small(), &training, Some(&validation), settings, keeping, &mut |_| {}).unwrap()
 }
 
@@ -317,7 +320,8 @@ fn a_resumed_training_ends_as_an_uninterrupted_one() {
     let checkpoint = folder.path().join("training.safetensors");
     let keeping = Keeping { checkpoint, resume: true };
     let settings = settings(4);
-    let (training, validation) = (Stripes { count: 96, classes: 4 }, Stripes { count: 16, classes: 4 });
+    let (training, validation) =
+        (Stripes { count: 96, classes: 4 }, Stripes { count: 16, classes: 4 });
     // Stopped in the middle of the third epoch.
     let stopped = std::panic::catch_unwind(|| {
         fit(small(), &training, Some(&validation), &settings, Some(&keeping), &mut |progress| {
@@ -381,7 +385,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
         pool.install(|| {
             let graph = Graph::new(&Architecture::Mn04.build(5, 1)).unwrap();
             let mut tape = Tape::new();
-            let images: Vec<f32> = random(5 * 227 * 227, 3).iter().map(|x| 127.0 * (x + 1.0)).collect();
+            let images: Vec<f32> =
+                random(5 * 227 * 227, 3).iter().map(|x| 127.0 * (x + 1.0)).collect();
             let y = tape.forward(&graph, &images, TRAINING).to_vec();
             (y.clone(), backward(&graph, &mut tape, y))
         })

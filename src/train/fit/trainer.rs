@@ -73,7 +73,8 @@ impl<'a> Trainer<'a> {
             started: Instant::now(),
             resumed: 0,
         };
-        if let Some(keeping) = keeping.filter(|keeping| keeping.resume && keeping.checkpoint.exists())
+        if let Some(keeping) =
+            keeping.filter(|keeping| keeping.resume && keeping.checkpoint.exists())
         {
             trainer.resume(State::read(&keeping.checkpoint, &trainer.graph, settings)?);
         }
@@ -176,8 +177,8 @@ impl<'a> Trainer<'a> {
     /// Without validation, the last epoch is the best.
     fn is_best(&self, epoch: &Epoch) -> bool {
         let Some(score) = epoch.validation else { return true };
-        let before = self.history.iter().filter_map(|epoch| epoch.validation);
-        before.fold(true, |best, earlier| best && score.loss < earlier.loss)
+        let mut before = self.history.iter().filter_map(|epoch| epoch.validation);
+        before.all(|earlier| score.loss < earlier.loss)
     }
 
     fn has_given_up(&self) -> bool {

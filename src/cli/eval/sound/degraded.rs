@@ -51,7 +51,7 @@ impl Degrader<'_> {
     pub fn apply(
         &self,
         clip: usize,
-        samples: &mut Vec<f32>,
+        samples: &mut [f32],
         rate_hz: u32,
         channel: ChannelChoice,
     ) -> anyhow::Result<()> {
