@@ -13,6 +13,8 @@ use super::{Layers, LayersError, Op, Weight, Window};
 
 /// A larger file is refused before it is parsed.
 const FILE_BYTES_MAX: usize = 512 << 20;
+/// Larger sizes, strides and borders are refused, so that no product of them overflows.
+const SIZE_MAX: usize = 1 << 16;
 
 impl Layers {
     /// Reads an ONNX file of one image `[n, channels, rows, columns]` to one vector a image.
@@ -294,8 +296,7 @@ impl Attributes<'_> {
     }
 
     fn ints(&self, name: &str) -> Result<Vec<usize>, Refusal> {
-        let values = self.ints_signed(name).into_iter().map(usize::try_from);
-        values.collect::<Result<_, _>>().map_err(|_| format!("`{name}` is negative").into())
+        self.ints_signed(name).into_iter().map(|value| size(name, value)).collect()
     }
 
     fn window(&self, kernel: &[usize]) -> Result<Window, Refusal> {
@@ -323,6 +324,12 @@ impl Attributes<'_> {
             ceil: self.int("ceil_mode", 0)? != 0,
         })
     }
+}
+
+/// An attribute that counts something.
+fn size(name: &str, value: i64) -> Result<usize, Refusal> {
+    let size = usize::try_from(value).ok().filter(|&size| size <= SIZE_MAX);
+    size.ok_or_else(|| format!("`{name}` is {value}, allowed are 0 to {SIZE_MAX}").into())
 }
 
 fn transposed(weight: &Weight) -> Weight {
@@ -366,11 +373,68 @@ fn constant(tensor: &TensorProto) -> Result<Constant, String> {
 fn image_shape(input: &ValueInfoProto) -> Option<Shape> {
     let TypeValue::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
     let size = |dimension: &tract_onnx::pb::tensor_shape_proto::Dimension| match dimension.value {
-        Some(DimensionValue::DimValue(size)) => usize::try_from(size).ok().filter(|&n| n > 0),
+        Some(DimensionValue::DimValue(size)) => {
+            usize::try_from(size).ok().filter(|n| (1..=SIZE_MAX).contains(n))
+        }
         _ => None,
     };
     match tensor.shape.as_ref()?.dim.as_slice() {
         [_, channels, rows, columns] => Some([size(channels)?, size(rows)?, size(columns)?]),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Layers;
+
+    /// A network of one convolution, as a file, with one of its parts changed.
+    fn file(change: impl FnOnce(&mut GraphProto)) -> Vec<u8> {
+        let mut layers = Layers::new([2, 6, 6]);
+        let weight = ("w".to_owned(), Weight::zeros(&[3, 2, 3, 3]));
+        let window = Window::square(3, 2, 1);
+        layers.push(Op::Conv { window, groups: 1 }, &[Layers::INPUT], vec![weight], "y");
+        let mut model = ModelProto::decode(layers.to_onnx().unwrap().as_slice()).unwrap();
+        change(model.graph.as_mut().unwrap());
+        model.encode_to_vec()
+    }
+
+    fn refusal(change: impl FnOnce(&mut GraphProto)) -> String {
+        Layers::from_onnx(&file(change)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        let other = refusal(|graph| graph.node[0].op_type = "Einsum".to_owned());
+        assert!(other.contains("`y`") && other.contains("Einsum"), "{other}");
+        let missing = refusal(|graph| graph.node[0].input[0] = "nowhere".to_owned());
+        assert!(missing.contains("nowhere"), "{missing}");
+        let weights = refusal(|graph| graph.initializer.clear());
+        assert!(weights.contains("not constant"), "{weights}");
+    }
+
+    #[test]
+    fn sizes_beyond_reason_are_refused() {
+        for value in [-1, i64::MAX] {
+            let huge = refusal(|graph| {
+                let attributes = graph.node[0].attribute.iter_mut();
+                attributes.filter(|a| a.name == "strides").for_each(|a| a.ints = vec![value; 2]);
+            });
+            assert!(huge.contains("strides") && huge.contains(&value.to_string()), "{huge}");
+        }
+        assert!(refusal(|graph| graph.input.clear()).contains("one image"));
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let whole = file(|_| {});
+        assert!(Layers::from_onnx(&whole).is_ok());
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            let _ = Layers::from_onnx(&bytes);
+            let _ = Layers::from_onnx(&whole[..at]);
+        }
     }
 }

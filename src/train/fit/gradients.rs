@@ -117,11 +117,13 @@ impl Gradients<'_> {
         self.add_input(step, index, Some(dx));
     }
 
-    /// Memory for the gradient of an input, if it is wanted.
+    /// Memory for the gradient of an input, if it is wanted. Normalisation goes through it on the
+    /// way to the gradients of its own weights.
     fn room(&mut self, step: &Step, index: usize) -> Option<Vec<f32>> {
         let value = *step.inputs.get(index)?;
         let length = self.tape.images * self.graph.length(value);
-        self.graph.is_wanted(value).then(|| self.tape.spare.take(length))
+        let is_wanted = self.graph.is_wanted(value) || matches!(step.work, Work::Norm { .. });
+        is_wanted.then(|| self.tape.spare.take(length))
     }
 
     fn add_input(&mut self, step: &Step, index: usize, gradient: Option<Vec<f32>>) {

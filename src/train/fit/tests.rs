@@ -129,6 +129,18 @@ fn gradients_of_normalisation_and_what_follows_it() {
 }
 
 #[test]
+fn gradients_of_normalisation_of_the_image_itself() {
+    let mut layers = Layers::new([2, 4, 5]);
+    let weights = [("gamma", 1.2), ("beta", 0.3), ("mean", 0.0), ("variance", 1.0)];
+    let weights = weights
+        .map(|(part, value)| (part.to_owned(), Weight { shape: vec![2], values: vec![value; 2] }));
+    let norm = Op::BatchNorm { epsilon: 1e-3, momentum: 0.9 };
+    layers.push(norm, &[Layers::INPUT], weights.into(), "norm");
+    layers.push(Op::Gemm, &["norm"], vec![("last".to_owned(), weight(&[3, 40], 2))], "y");
+    check_gradients(&layers);
+}
+
+#[test]
 fn gradients_of_steps_without_weights() {
     let window = Window { ceil: true, ..Window::square(3, 2, 1) };
     let steps = [
