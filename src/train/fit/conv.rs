@@ -11,7 +11,7 @@ use crate::network::{Shape, Window};
 /// threads there are.
 const SHARD: usize = 4;
 /// Values of the matrix of columns.
-const COLUMNS_MAX: usize = 1 << 16;
+const COLUMNS_MAX: usize = 1 << 18;
 
 /// A convolution of images of one shape.
 #[derive(Debug, Clone)]

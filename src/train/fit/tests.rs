@@ -433,3 +433,24 @@ fn losses_have_the_slopes_they_say() {
         }
     }
 }
+
+#[test]
+fn the_engine_gives_the_outputs_of_the_trainer() {
+    use crate::network::Artifact;
+    let shipped = include_bytes!("../../../models/sound.onnx");
+    let layers = Layers::from_onnx(shipped).unwrap();
+    let pixels: Vec<u8> = random(227 * 227, 6).iter().map(|x| (127.0 * (x + 1.0)) as u8).collect();
+    let images: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel)).collect();
+    let ours = outputs(&layers, &images).unwrap();
+    let artifact = Artifact::read(shipped).unwrap();
+    let metadata = artifact.metadata.clone();
+    let written = crate::network::wrap(&layers.to_onnx().unwrap(), &metadata).unwrap();
+    for artifact in [artifact, Artifact::read(&written).unwrap()] {
+        let mut session = artifact.into_network().unwrap().session().unwrap();
+        let theirs = session.run_rows(pixels.chunks(227)).unwrap();
+        assert_eq!(theirs.len(), ours.len());
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            assert!((theirs - ours).abs() < 1e-4, "{theirs}, the trainer says {ours}");
+        }
+    }
+}
