@@ -158,6 +158,88 @@ fn a_calibrated_model_has_rules_and_a_reliability_table() {
     assert!(windows > 1_000, "{calibration}");
     let (code, _, err) = run(&[&["eval", "stream", "--model", &out], &arguments]);
     assert_eq!(code, 0, "{err}");
+    // Another one of its kind is calibrated like it, once.
+    let like = |model: &str, to: &str| run(&[&["calibrate", model, "--like", &out, "--out", to]]);
+    let (code, _, err) = like(&out, "x.onnx");
+    assert!(code == 2 && err.contains("already"), "{code}: {err}");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (bare, alike) = (at("bare.onnx"), at("alike.onnx"));
+    let card = repository("models/sound.card.json");
+    let card =
+        std::fs::read_to_string(card).expect("a card").replace("\"calibration\"", "\"before\"");
+    std::fs::write(at("card.json"), card).expect("written");
+    let recipe = repository("models/sound.recipe.json").display().to_string();
+    let card = at("card.json");
+    let wrap = ["model", "wrap", &model, "--card", &card, "--recipe", &recipe, "--out", &bare];
+    let (code, _, err) = run(&[&wrap]);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = run(&[&["calibrate", &model, "--like", &bare, "--out", "x.onnx"]]);
+    assert!(code == 2 && err.contains("no calibration"), "{code}: {err}");
+    let (code, _, err) = like(&bare, &alike);
+    assert_eq!(code, 0, "{err}");
+    let (_, copied, _) = run(&[&["model", "show", "--json", &alike]]);
+    let copied: Value = serde_json::from_str(&copied).expect("JSON");
+    assert_eq!(copied["decision"], shown["decision"]);
+    assert_eq!(&copied["card"]["calibration"], calibration);
+}
+
+#[test]
+fn each_fold_is_heard_by_its_own_model_on_its_own_backgrounds() {
+    let folder = material();
+    let at = |name: &str| folder.path().join(name);
+    let rows = CLASSES.iter().enumerate();
+    let rows: String =
+        rows.map(|(n, class)| format!("{class}/clip.ogg,{class},{}\n", 1 + n % 2)).collect();
+    std::fs::write(at("clips/clips.csv"), format!("file,label,fold\n{rows}")).expect("written");
+    let table = "file,label,fold\nloud.wav,siren?,1\nquiet.wav,,2\n";
+    std::fs::write(at("backgrounds.csv"), table).expect("written");
+    std::fs::create_dir(at("cv")).expect("a folder");
+    std::fs::copy(repository("models/sound.onnx"), at("cv/fold1.onnx")).expect("copied");
+    let (clips, background) = (at("clips/clips.csv"), at("background"));
+    let (held, models) = (at("backgrounds.csv"), at("cv/fold{fold}.onnx"));
+    let path = |path: &Path| path.display().to_string();
+    let arguments = [path(&clips), path(&background), path(&held), path(&models)];
+    let [clips, background, held, models] = &arguments;
+    let order = [
+        "eval",
+        "stream",
+        "--json",
+        "--clips",
+        clips,
+        "--background",
+        background,
+        "--background-classes",
+        held,
+        "--hours",
+        "0.05",
+        "--snr",
+        "12",
+        "--models",
+        models,
+    ];
+    let (code, _, err) = run(&[&order, &["--folds", "1,2"]]);
+    assert!(code != 0 && err.contains("fold2.onnx"), "{code}: {err}");
+    std::fs::copy(repository("models/sound.onnx"), at("cv/fold2.onnx")).expect("copied");
+    let measured = |folds: &str| -> Value {
+        let (code, out, err) = run(&[&order, &["--folds", folds]]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).expect("JSON")
+    };
+    let (first, both) = (measured("1"), measured("1,2"));
+    // Fold 1 has clips of dog and siren, and a background in which a siren may sound.
+    let events = |measured: &Value, class: &str| {
+        let rows = part(measured, "soundscapes")["classes"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["class"] == class).expect("the class");
+        row["events"].as_u64().expect("a count")
+    };
+    assert_eq!((events(&first, "siren"), events(&first, "glass_breaking")), (0, 0), "{first}");
+    assert_eq!(events(&first, "dog"), 12, "{first}");
+    assert_eq!((events(&both, "dog"), events(&both, "siren")), (8, 0), "{both}");
+    assert_eq!(events(&both, "glass_breaking") + events(&both, "crying_baby"), 8, "{both}");
+    let hours = |measured: &Value| part(measured, "backgrounds")["hours"].as_f64().expect("hours");
+    assert!((hours(&both) / hours(&first) - 2.0).abs() < 1e-6, "{both}");
+    let (code, _, err) = run(&[&order, &["--folds", "1", "--save-soundscapes", "x"]]);
+    assert!(code == 2 && err.contains("--models"), "{code}: {err}");
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! `hearken calibrate`: a model's scores and rules fitted to soundscapes, into a new model file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::classify::hop;
+use super::folds::check_alike;
 use super::hear_file::Plan;
-use super::soundscapes::{SoundscapeArgs, in_parallel, reported};
+use super::parallel::in_parallel;
+use super::soundscapes::{SoundscapeArgs, reported};
 use super::{Outcome, Usage, output};
 use crate::decide::{Defaults, DetectionSettings};
 use crate::evaluate::Trial;
@@ -31,6 +33,10 @@ pub struct Calibrate {
     /// Overwrite it if it exists
     #[arg(long)]
     force: bool,
+    /// Take scores and rules as this model has them, which was calibrated and is of the same kind,
+    /// instead of measuring
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["clips", "background", "classes"])]
+    like: Option<PathBuf>,
     #[command(flatten)]
     soundscapes: SoundscapeArgs,
     /// Classes to calibrate, which become the reported ones; default: those that the model
@@ -57,12 +63,15 @@ struct Bench {
 
 impl Calibrate {
     pub fn run(self) -> anyhow::Result<Outcome> {
-        if !self.soundscapes.has_clips() {
-            return Err(Usage("give --clips and --background to calibrate by".to_owned()).into());
+        if self.like.is_none() && !self.soundscapes.has_clips() {
+            let what = "give --clips and --background to calibrate by, or --like";
+            return Err(Usage(what.to_owned()).into());
         }
-        let name = self.model.display().to_string();
         let bytes = read_model_file(&self.model)?;
-        let model = SoundModel::from_bytes(&bytes, &name)?;
+        let model = SoundModel::from_bytes(&bytes, &self.model.display().to_string())?;
+        if let Some(like) = &self.like {
+            return self.copy(&bytes, &model, like);
+        }
         let settings =
             DetectionSettings { classes: self.classes.clone(), ..DetectionSettings::default() };
         let rules = model.rules(&settings).map_err(RuleProblems)?;
@@ -79,14 +88,47 @@ impl Calibrate {
         let choices: Vec<(usize, Choice)> =
             choices.into_iter().filter_map(|(class, choice)| Some((class, choice?))).collect();
         let metadata = self.metadata(&plan, &bench, &choices)?;
-        let onnx = Headless::from_onnx(&bytes)
-            .and_then(|network| network.scale_outputs(&bench.scaling.scale, &bench.scaling.shift))
-            .with_context(|| format!("the scores of {name} can't be scaled"))?;
-        let calibrated = wrap(&onnx, &metadata).with_context(|| name.clone())?;
-        SoundModel::from_bytes(&calibrated, &self.out.display().to_string())?;
-        output::write_file(&self.out, &calibrated, self.force)?;
+        self.write(&bytes, &bench.scaling, &metadata)?;
         output::write_line(&table(&plan, &choices, &limits))?;
         Ok(Outcome::Done)
+    }
+
+    /// With the scaling and the rules of another model.
+    fn copy(&self, bytes: &[u8], model: &SoundModel, like: &Path) -> anyhow::Result<Outcome> {
+        let other = SoundModel::load(Some(like))?;
+        check_alike(model, &other).with_context(|| format!("--like {}", like.display()))?;
+        let card = other.metadata.card.get("calibration").cloned();
+        let Some((card, scaling)) = card.zip(scaling_of(&other.metadata)) else {
+            let like = like.display();
+            return Err(Usage(format!("--like {like}: its card holds no calibration")).into());
+        };
+        if scaling_of(&model.metadata).is_some() {
+            let model = self.model.display();
+            return Err(Usage(format!(
+                "{model} is calibrated already, and --like is for one that isn't"
+            ))
+            .into());
+        }
+        let mut metadata = Metadata::clone(&model.metadata);
+        metadata.decision = other.metadata.decision.clone();
+        put_into_card(&mut metadata, card);
+        self.write(bytes, &scaling, &metadata)?;
+        output::write_line(&format!(
+            "{} is calibrated like {}",
+            self.out.display(),
+            like.display()
+        ))?;
+        Ok(Outcome::Done)
+    }
+
+    fn write(&self, bytes: &[u8], scaling: &Scaling, metadata: &Metadata) -> anyhow::Result<()> {
+        let name = self.model.display();
+        let onnx = Headless::from_onnx(bytes)
+            .and_then(|network| network.scale_outputs(&scaling.scale, &scaling.shift))
+            .with_context(|| format!("the scores of {name} can't be scaled"))?;
+        let calibrated = wrap(&onnx, metadata).with_context(|| name.to_string())?;
+        SoundModel::from_bytes(&calibrated, &self.out.display().to_string())?;
+        output::write_file(&self.out, &calibrated, self.force)
     }
 
     fn bench(&self, plan: &Plan, targets: &[usize]) -> anyhow::Result<Bench> {
@@ -135,16 +177,29 @@ impl Calibrate {
             choices.iter().map(|(class, choice)| (name(*class), figures(choice))).collect();
         let card = json!({
             "hop_s": self.hop,
+            "scaling": scaling_of(&metadata).map_or(bench.scaling.clone(), |before| before.then(&bench.scaling)),
             "soundscape_hours": hours(&bench.scenes),
             "background_hours": hours(&bench.backgrounds),
             "calibration_error": rounded(reliability.error),
             "reliability": reliability.bins.iter().map(row).collect::<Vec<_>>(),
             "classes": by_class,
         });
-        if let Value::Object(fields) = &mut metadata.card {
-            fields.insert("calibration".to_owned(), card);
-        }
+        put_into_card(&mut metadata, card);
         Ok(metadata)
+    }
+}
+
+/// What calibration did to the scores of a model, by its card.
+fn scaling_of(metadata: &Metadata) -> Option<Scaling> {
+    let scaling = metadata.card.get("calibration")?.get("scaling")?;
+    let scaling: Scaling = serde_json::from_value(scaling.clone()).ok()?;
+    let outputs = metadata.outputs.len();
+    (scaling.scale.len() == outputs && scaling.shift.len() == outputs).then_some(scaling)
+}
+
+fn put_into_card(metadata: &mut Metadata, calibration: Value) {
+    if let Value::Object(fields) = &mut metadata.card {
+        fields.insert("calibration".to_owned(), calibration);
     }
 }
 

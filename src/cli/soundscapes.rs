@@ -2,13 +2,13 @@
 //! stream` measures on and `calibrate` chooses by.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use anyhow::Context as _;
 use clap::Args;
 
+use super::folds::FoldModels;
 use super::hear_file::Plan;
+use super::parallel::in_parallel;
 use super::{Usage, output};
 use crate::capture::decode::{AudioFile, DecodeError};
 use crate::data::files::audio_files;
@@ -17,11 +17,11 @@ use crate::decide::Rules;
 use crate::evaluate::annotations::to_table;
 use crate::evaluate::soundscape::{Material, Rendered, SCENE_S, Scene, Settings, plan, render};
 use crate::evaluate::wav::to_wav;
-use crate::evaluate::{Listener, Trial, TrueEvent, annotations};
+use crate::evaluate::{Listener, Trial, TrueEvent};
 use crate::hear::Judge;
 use crate::spectrogram::{ChannelChoice, InputFormat};
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct SoundscapeArgs {
     /// Clips to lay into the backgrounds: a CSV (file,label[,fold][,start,end]) or a folder for
     /// each class
@@ -30,13 +30,18 @@ pub struct SoundscapeArgs {
     /// Folder that the CSV's files are relative to; default: its own
     #[arg(long, value_name = "DIR", requires = "clips")]
     root: Option<PathBuf>,
-    /// Use clips of these folds only (comma-separated)
+    /// Use clips of these folds only (comma-separated), and no backgrounds of others
     #[arg(long, value_delimiter = ',', value_name = "N", requires = "clips")]
     folds: Vec<u32>,
+    /// Cross-validation: a model file that hears each of the folds, named with {fold}, such as
+    /// cv/fold{fold}.onnx
+    #[arg(long, value_name = "PATTERN", requires = "folds")]
+    models: Option<FoldModels>,
     /// Folder of long recordings to lay the clips into; they are also heard by themselves
     #[arg(long, value_name = "DIR")]
     background: Option<PathBuf>,
-    /// CSV (file,label) of the classes that sound in some of the backgrounds, joined by `|`
+    /// CSV (file,label[,fold]) of the classes that sound in some of the backgrounds, joined by `|`;
+    /// one of no fold is heard with every fold
     #[arg(long, value_name = "CSV", requires = "background")]
     background_classes: Option<PathBuf>,
     /// Level of a sound over its background in dB; several make the same soundscapes for each
@@ -117,6 +122,28 @@ impl SoundscapeArgs {
         targets: &[usize],
         save: Option<&Save<'_>>,
     ) -> anyhow::Result<Heard> {
+        let Some(models) = &self.models else { return self.hear_all(plan, targets, save) };
+        if save.is_some() {
+            let what = "soundscapes can't be saved with --models: each fold has its own";
+            return Err(Usage(what.to_owned()).into());
+        }
+        let mut heard = Heard::default();
+        for &fold in &self.folds {
+            let model = models.load(fold, &plan.model)?;
+            let hours = self.hours / self.folds.len() as f64;
+            let own = Self { folds: vec![fold], hours, models: None, ..self.clone() };
+            heard.join(own.hear_all(&Plan { model, ..plan.clone() }, targets, None)?);
+        }
+        Ok(heard)
+    }
+
+    /// By one model.
+    fn hear_all(
+        &self,
+        plan: &Plan,
+        targets: &[usize],
+        save: Option<&Save<'_>>,
+    ) -> anyhow::Result<Heard> {
         let studio = self.studio(plan, targets)?;
         let (scenes, levels) = (studio.scenes.len(), &self.snr);
         let made = in_parallel(self.jobs, scenes * levels.len(), plan, |index, judge| {
@@ -191,15 +218,36 @@ impl SoundscapeArgs {
 
     fn backgrounds(&self, names: &[String]) -> anyhow::Result<Vec<Background>> {
         let Some(folder) = &self.background else { return Ok(Vec::new()) };
-        let held = match &self.background_classes {
-            Some(table) => annotations::read(table, Some(folder), names)?,
-            None => annotations::Annotations::new(),
+        let table = self.background_classes.as_ref();
+        let table = table.map(|table| Dataset::read(table, Some(folder))).transpose()?;
+        let (classes, rows) = table.map_or_else(Default::default, |t| (t.classes, t.clips));
+        let known = |label: &usize| {
+            let name = classes.get(*label)?;
+            names.iter().position(|known| known == name)
         };
         let background = |path: PathBuf| {
-            let classes = held.get(&path).into_iter().flatten().map(|event| event.class).collect();
-            Background { path, classes }
+            let own: Vec<&Clip> = rows.iter().filter(|row| row.path == path).collect();
+            let labels = own.iter().flat_map(|row| row.labels.iter().chain(&row.maybe));
+            let classes = labels.filter_map(known).collect();
+            let is_wanted = |fold| self.folds.is_empty() || self.folds.contains(&fold);
+            let heard = own.iter().filter_map(|row| row.fold).all(is_wanted);
+            heard.then_some(Background { path, classes })
         };
-        Ok(audio_files(folder)?.into_iter().map(background).collect())
+        Ok(audio_files(folder)?.into_iter().filter_map(background).collect())
+    }
+}
+
+impl Heard {
+    /// Adds what was heard at the same levels.
+    fn join(&mut self, other: Self) {
+        if self.scenes.is_empty() {
+            self.scenes = other.scenes;
+        } else {
+            for ((_, own), (_, others)) in self.scenes.iter_mut().zip(other.scenes) {
+                own.extend(others);
+            }
+        }
+        self.backgrounds.extend(other.backgrounds);
     }
 }
 
@@ -284,50 +332,6 @@ pub fn hear_whole(
     let (listened, incomplete) = plan.listen(path, judge)?;
     let name = path.display().to_string();
     Ok((Trial { name, listened, truth: Vec::new(), unknown: Vec::new() }, incomplete))
-}
-
-/// Does `work` for every number below `count`, each worker with a judge of its own. Results are
-/// in order; the first error ends it all.
-pub fn in_parallel<T: Send>(
-    jobs: Option<u16>,
-    count: usize,
-    plan: &Plan,
-    work: impl Fn(usize, &mut Judge) -> anyhow::Result<T> + Sync,
-) -> anyhow::Result<Vec<T>> {
-    let jobs =
-        jobs.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let progress = output::progress(count);
-    let next = AtomicUsize::new(0);
-    let worker = || -> anyhow::Result<Vec<(usize, T)>> {
-        let mut judge = plan.model.judge()?;
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return Ok(done);
-            }
-            match work(index, &mut judge) {
-                Ok(result) => done.push((index, result)),
-                Err(error) => {
-                    // The others find nothing left to do.
-                    next.store(count, Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-            progress.inc(1);
-        }
-    };
-    let results: anyhow::Result<Vec<Vec<(usize, T)>>> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.min(count)).map(|_| scope.spawn(worker)).collect();
-        let ended = |worker: thread::ScopedJoinHandle<'_, _>| {
-            worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker ended early")))
-        };
-        workers.into_iter().map(ended).collect()
-    });
-    progress.finish_and_clear();
-    let mut results: Vec<(usize, T)> = results?.into_iter().flatten().collect();
-    results.sort_by_key(|(index, _)| *index);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
 fn hours(text: &str) -> Result<f64, String> {

@@ -6,6 +6,8 @@
 //! What a score means depends on how often the sound is there at all. Here that is as often as in
 //! the trials.
 
+use serde::{Deserialize, Serialize};
+
 use super::stream::Trial;
 use crate::network::Activation;
 
@@ -20,7 +22,7 @@ const SCALE_MAX: f64 = 5.0;
 const STEPS: usize = 40;
 
 /// What is done to a network's raw outputs: `scale[i] * output[i] + shift[i]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scaling {
     pub scale: Vec<f32>,
     pub shift: Vec<f32>,
@@ -30,6 +32,16 @@ impl Scaling {
     /// Leaves `outputs` outputs as they are.
     pub fn none(outputs: usize) -> Self {
         Self { scale: vec![1.0; outputs], shift: vec![0.0; outputs] }
+    }
+
+    /// This scaling and then another one, as one.
+    pub fn then(&self, next: &Self) -> Self {
+        let scales = || self.scale.iter().zip(&next.scale);
+        let shifts = self.shift.iter().zip(&next.shift).zip(&next.scale);
+        Self {
+            scale: scales().map(|(own, next)| own * next).collect(),
+            shift: shifts.map(|((own, next), scale)| own * scale + next).collect(),
+        }
     }
 
     /// What the scaling makes of the scores of a window. (A softmax leaves out what all outputs

@@ -20,9 +20,13 @@ pub struct Augmentation {
     pub onset_s: RangeInclusive<f32>,
     /// Change of level, in dB.
     pub gain_db: RangeInclusive<f32>,
+    /// How often the level is changed by `distant_db` instead, as if from far away.
+    pub distant: f32,
+    pub distant_db: RangeInclusive<f32>,
     /// How often a second clip is mixed in, its share of the label with it.
     pub mixup: f32,
-    /// The shares come from the distribution Beta(a, a): under 1, mostly little of one clip.
+    /// The shares come from the distribution Beta(a, a), the larger one for the clip itself: under
+    /// 1, mostly little of the second.
     pub mixup_beta: f32,
     /// How often a background is mixed in, if there are any.
     pub background: f32,
@@ -33,9 +37,9 @@ pub struct Augmentation {
     pub low_pass: f32,
     /// Where they are cut off, in Hz; even on a logarithmic scale.
     pub low_pass_hz: RangeInclusive<f32>,
-    /// Stripes of the image that are painted over (SpecAugment, Park et al. 2019), in each
-    /// direction.
-    pub stripes: usize,
+    /// How often a stripe of the image is made silent in each direction (SpecAugment, Park et al.
+    /// 2019).
+    pub striped: f32,
     /// Widest stripe in columns.
     pub stripe_columns: usize,
     /// Widest stripe in rows.
@@ -50,17 +54,19 @@ impl Augmentation {
         Self {
             roll: true,
             onset: 0.25,
-            onset_s: 0.7..=4.0,
-            gain_db: -30.0..=6.0,
-            mixup: 0.5,
-            mixup_beta: 0.3,
-            background: 0.5,
-            background_snr_db: -3.0..=24.0,
-            low_pass: 0.3,
+            onset_s: 0.7..=4.5,
+            gain_db: -6.0..=6.0,
+            distant: 0.6,
+            distant_db: -30.0..=0.0,
+            mixup: 0.6,
+            mixup_beta: 0.4,
+            background: 0.6,
+            background_snr_db: -6.0..=18.0,
+            low_pass: 0.25,
             low_pass_hz: 2_000.0..=14_000.0,
-            stripes: 2,
-            stripe_columns: 30,
-            stripe_rows: 24,
+            striped: 0.5,
+            stripe_columns: 40,
+            stripe_rows: 30,
             label_smoothing: 0.0,
         }
     }
@@ -71,17 +77,28 @@ impl Augmentation {
         Self {
             onset: 0.0,
             gain_db: -20.0..=6.0,
+            distant: 0.0,
             mixup: 0.0,
             background: 0.6,
             background_snr_db: 3.0..=30.0,
             low_pass: 0.2,
             low_pass_hz: 4_000.0..=14_000.0,
-            stripes: 0,
+            striped: 0.0,
             ..Self::strong()
         }
     }
 
-    /// Changes the samples of a window in place: place, polarity, background, low-pass, gain.
+    /// Puts the sound of a clip somewhere in its window. Before clips are mixed: what is cut off
+    /// must not be all of one of them.
+    pub fn place(&self, samples: &mut [f32], rate_hz: u32, random: &mut Rng) {
+        if random.f32() < self.onset {
+            begin(samples, (between(&self.onset_s, random) * rate_hz as f32) as usize);
+        } else if self.roll && !samples.is_empty() {
+            samples.rotate_left(random.usize(..samples.len()));
+        }
+    }
+
+    /// Changes the samples of a window in place: polarity, background, low-pass, gain.
     pub fn sound(
         &self,
         samples: &mut [f32],
@@ -89,11 +106,6 @@ impl Augmentation {
         background: Option<&[f32]>,
         random: &mut Rng,
     ) {
-        if random.f32() < self.onset {
-            begin(samples, (between(&self.onset_s, random) * rate_hz as f32) as usize);
-        } else if self.roll && !samples.is_empty() {
-            samples.rotate_left(random.usize(..samples.len()));
-        }
         if random.bool() {
             samples.iter_mut().for_each(|sample| *sample = -*sample);
         }
@@ -104,22 +116,24 @@ impl Augmentation {
             let (low, high) = (self.low_pass_hz.start().ln(), self.low_pass_hz.end().ln());
             degrade::low_pass(samples, rate_hz, between(&(low..=high), random).exp());
         }
-        degrade::gain(samples, between(&self.gain_db, random));
+        let is_distant = random.f32() < self.distant;
+        let gain_db = if is_distant { &self.distant_db } else { &self.gain_db };
+        degrade::gain(samples, between(gain_db, random));
     }
 
-    /// Paints stripes over an image of `side x side` pixels, in the image's own mean, so that its
-    /// brightness stays.
+    /// Takes a stripe of columns and one of rows out of an image of `side x side` pixels, now and
+    /// then; what is left is 0, as in silence.
     pub fn image(&self, pixels: &mut [f32], side: usize, random: &mut Rng) {
-        let mean = pixels.iter().sum::<f32>() / pixels.len().max(1) as f32;
-        for _ in 0..self.stripes {
-            let columns = stripe(side, self.stripe_columns, random);
-            for row in pixels.chunks_exact_mut(side.max(1)) {
-                row.get_mut(columns.clone()).unwrap_or_default().fill(mean);
-            }
-            let rows = stripe(side, self.stripe_rows, random);
-            let rows = rows.start * side..rows.end * side;
-            pixels.get_mut(rows).unwrap_or_default().fill(mean);
+        if random.f32() >= self.striped {
+            return;
         }
+        let columns = stripe(side, self.stripe_columns, random);
+        for row in pixels.chunks_exact_mut(side.max(1)) {
+            row.get_mut(columns.clone()).unwrap_or_default().fill(0.0);
+        }
+        let rows = stripe(side, self.stripe_rows, random);
+        let rows = rows.start * side..rows.end * side;
+        pixels.get_mut(rows).unwrap_or_default().fill(0.0);
     }
 }
 
@@ -280,24 +294,26 @@ mod tests {
     }
 
     #[test]
-    fn stripes_are_painted_in_the_mean_and_as_wide_as_allowed() {
+    fn stripes_are_silent_and_as_wide_and_as_frequent_as_allowed() {
         let settings = Augmentation {
-            stripes: 1,
+            striped: 0.5,
             stripe_columns: 5,
             stripe_rows: 0,
             ..Augmentation::strong()
         };
         let mut random = Rng::with_seed(8);
-        let mut widest = 0;
-        for _ in 0..100 {
-            let mut pixels: Vec<f32> = (0..400).map(|n| (n % 20) as f32 * 2.0 + 0.25).collect();
-            let mean = pixels.iter().sum::<f32>() / 400.0;
+        let mut widths = Vec::new();
+        for _ in 0..300 {
+            let mut pixels = vec![7.0; 400];
             settings.image(&mut pixels, 20, &mut random);
-            let painted = pixels.iter().filter(|&&pixel| pixel == mean).count();
-            assert!(painted % 20 == 0 && painted <= 100, "{painted}");
-            widest = widest.max(painted / 20);
+            let silent = pixels.iter().filter(|&&pixel| pixel == 0.0).count();
+            assert!(silent % 20 == 0 && silent <= 100, "{silent}");
+            widths.push(silent / 20);
         }
-        assert_eq!(widest, 5);
+        assert_eq!(widths.iter().max(), Some(&5));
+        // Half of them have none, and a sixth of the rest one that is 0 wide.
+        let without = widths.iter().filter(|&&width| width == 0).count();
+        assert!((140..210).contains(&without), "{without} of 300");
     }
 
     #[test]
@@ -307,12 +323,14 @@ mod tests {
         let change = |seed| {
             let mut samples = noise(32_000, 0.3, 10);
             let mut random = Rng::with_seed(seed);
+            settings.place(&mut samples, 32_000, &mut random);
             settings.sound(&mut samples, 32_000, Some(&background), &mut random);
             samples
         };
         assert_eq!(change(1), change(1));
         assert_ne!(change(1), change(2));
         let mut nothing: [f32; 0] = [];
+        settings.place(&mut nothing, 32_000, &mut Rng::with_seed(1));
         settings.sound(&mut nothing, 32_000, None, &mut Rng::with_seed(1));
     }
 
@@ -324,9 +342,13 @@ mod tests {
             low_pass: 0.0,
             ..Augmentation::gentle()
         };
+        let distant = Augmentation { distant: 1.0, distant_db: -30.0..=-30.0, ..quiet.clone() };
         let mut samples = noise(1_000, 0.5, 11);
         let before = power(&samples);
         quiet.sound(&mut samples, 32_000, None, &mut Rng::with_seed(2));
-        assert!((10.0 * (power(&samples) / before).log10() + 20.0).abs() < 0.01);
+        let change_db = |samples: &[f32]| 10.0 * (power(samples) / before).log10();
+        assert!((change_db(&samples) + 20.0).abs() < 0.01);
+        distant.sound(&mut samples, 32_000, None, &mut Rng::with_seed(2));
+        assert!((change_db(&samples) + 50.0).abs() < 0.01);
     }
 }

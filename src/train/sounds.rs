@@ -115,7 +115,7 @@ impl SoundExamples {
         let samples = match &self.augmentation {
             None => self.set.sounds.part(item.labelled.sound, item.start, window),
             Some(settings) => {
-                let mut samples = self.random_window(item.labelled.sound, random);
+                let mut samples = self.random_window(settings, item.labelled.sound, random);
                 self.mix_second(settings, &mut samples, &mut targets, random);
                 let background = self.background(settings, &mut targets, random);
                 let rate_hz = self.set.recipe.sample_rate_hz;
@@ -136,11 +136,12 @@ impl SoundExamples {
         (0..self.set.outputs).map(wanted).collect()
     }
 
-    /// Exactly one window; a shorter sound is followed by silence.
-    fn random_window(&self, sound: usize, random: &mut Rng) -> Vec<f32> {
+    /// Exactly one window with a sound somewhere in it; besides a shorter one there is silence.
+    fn random_window(&self, settings: &Augmentation, sound: usize, random: &mut Rng) -> Vec<f32> {
         let (mut samples, window) = (self.set.sounds.samples(sound), window_len(&self.set.recipe));
         samples.drain(..crop(&samples, window, random));
         samples.resize(window, 0.0);
+        settings.place(&mut samples, self.set.recipe.sample_rate_hz, random);
         samples
     }
 
@@ -157,9 +158,8 @@ impl SoundExamples {
         }
         let Some(second) = random.choice(&self.items) else { return };
         let share = beta(settings.mixup_beta, random);
-        let mut other = self.random_window(second.labelled.sound, random);
-        let by = random.usize(..other.len().max(1));
-        other.rotate_left(by);
+        let share = share.max(1.0 - share);
+        let other = self.random_window(settings, second.labelled.sound, random);
         mix_up(samples, &other, share);
         for (target, other) in targets.iter_mut().zip(self.targets(&second.labelled)) {
             *target = share * *target + (1.0 - share) * other;

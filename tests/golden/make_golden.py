@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Makes the golden files of this folder: an independent reference for the spectrogram and the
-first network, written from the recipe and not from Hearken's source.
+network, written from the recipe and not from Hearken's source.
 
     pip install numpy soxr soundfile onnxruntime pillow
     python make_golden.py --data DATA --model MODEL.onnx [--out FOLDER]
 
 DATA    the folder that holds esc50/esc50.csv, esc50/LICENSE and esc50/audio
-MODEL   the ONNX file of the first network: float32 [1, 1, 227, 227] -> logits [1, 50]
+MODEL   the model file: float32 [1, 1, 227, 227] -> logits [1, classes], with its metadata
 FOLDER  where to write; by default the folder of this script
 
 Everything up to the 8-bit image is float64 (numpy); soxr at quality VHQ resamples, libsndfile
@@ -175,12 +175,21 @@ def attribution(licence_text, file_name):
     return dict(zip(("title", "link", "author", "licence"), line.groups()))
 
 
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits))
+
+
+def metadata(session, key):
+    return session.get_modelmeta().custom_metadata_map[f"hearken.{key}"]
+
+
 def entry(session, classes, samples, **known):
     """One item of golden.json, and its image."""
     pixels = image(samples)
     feed = {"image": pixels[None, None].astype(np.float32)}
-    logits = session.run(["logits"], feed)[0][0]
-    scores = softmax(logits.astype(float))
+    logits = session.run(None, feed)[0][0]
+    activation = json.loads(metadata(session, "activation"))
+    scores = {"softmax": softmax, "sigmoid": sigmoid}[activation](logits.astype(float))
     order = np.argsort(-scores)[:5]
     known.update(
         image_sha256=hashlib.sha256(pixels[::-1].tobytes()).hexdigest(),
@@ -223,16 +232,15 @@ def piece_figures(pcm):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds esc50/")
-    parser.add_argument("--model", type=Path, required=True, help="ONNX file of the first network")
+    parser.add_argument("--model", type=Path, required=True, help="model file")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
     args = parser.parse_args()
 
     esc50 = args.data / "esc50"
     rows = {r["filename"]: r for r in csv.DictReader(open(esc50 / "esc50.csv"))}
-    by_target = {int(r["target"]): r["category"] for r in rows.values()}
-    classes = [by_target[i] for i in range(50)]
     licences = (esc50 / "LICENSE").read_text()
     session = onnxruntime.InferenceSession(str(args.model), providers=["CPUExecutionProvider"])
+    classes = json.loads(metadata(session, "outputs"))
 
     items = []
 

@@ -16,8 +16,9 @@ use self::figures::{Comparison, Figures, Folds, Scored};
 use self::report::Report;
 use crate::chart::ConfusionChart;
 use crate::cli::classify::hop;
+use crate::cli::folds::{FoldModels, check_alike};
 use crate::cli::hear_file::{Plan, mean};
-use crate::cli::soundscapes::in_parallel;
+use crate::cli::parallel::in_parallel;
 use crate::cli::{Outcome, Usage, output};
 use crate::data::{Clip, Dataset, ScoreTable, load};
 use crate::decide::DetectionSettings;
@@ -25,9 +26,6 @@ use crate::evaluate::Listener;
 use crate::hear::{Judge, SoundModel};
 use crate::spectrogram::{ChannelChoice, InputFormat, encode_rgb_png};
 use crate::supervise::RuleProblems;
-
-/// What stands for the fold's number in `--models`.
-const FOLD: &str = "{fold}";
 
 #[derive(Args)]
 pub struct Sound {
@@ -44,7 +42,7 @@ pub struct Sound {
     model: Option<PathBuf>,
     /// Cross-validation: a model file for each fold, named with {fold}, such as cv/fold{fold}.onnx
     #[arg(long, value_name = "PATTERN", conflicts_with = "model")]
-    models: Option<String>,
+    models: Option<FoldModels>,
     /// Seconds from one window to the next, 0.1 to 5
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = hop)]
     hop: f32,
@@ -150,13 +148,10 @@ impl Sound {
         if clips.is_empty() {
             return usage(format!("{shown} has no clip of these folds"));
         }
-        let Some(pattern) = &self.models else {
+        let Some(models) = &self.models else {
             let plan = self.plan(self.model.as_deref())?;
             return Ok(vec![Part { plan, clips }]);
         };
-        if !pattern.contains(FOLD) {
-            return usage(format!("--models {pattern} has no {FOLD} in it"));
-        }
         let mut by_fold: BTreeMap<u32, Vec<Numbered>> = BTreeMap::new();
         for (number, clip) in clips {
             let Some(fold) = clip.fold else {
@@ -165,16 +160,14 @@ impl Sound {
             };
             by_fold.entry(fold).or_default().push((number, clip));
         }
-        let part = |(fold, clips): (u32, Vec<Numbered>)| {
-            let path = PathBuf::from(pattern.replace(FOLD, &fold.to_string()));
-            anyhow::Ok(Part { plan: self.plan(Some(&path))?, clips })
-        };
-        let parts = by_fold.into_iter().map(part).collect::<anyhow::Result<Vec<Part>>>()?;
-        let outputs = |part: &Part| part.plan.model.metadata.outputs.clone();
-        if let [first, others @ ..] = parts.as_slice()
-            && others.iter().any(|other| outputs(other) != outputs(first))
-        {
-            return usage(format!("--models {pattern}: the models do not know the same classes"));
+        let mut parts: Vec<Part> = Vec::new();
+        for (fold, clips) in by_fold {
+            let plan = self.plan(Some(&models.path(fold)))?;
+            if let Some(first) = parts.first() {
+                check_alike(&first.plan.model, &plan.model)
+                    .with_context(|| format!("--models, fold {fold}"))?;
+            }
+            parts.push(Part { plan, clips });
         }
         Ok(parts)
     }

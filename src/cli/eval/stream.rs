@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::cli::classify::hop;
 use crate::cli::hear_file::Plan;
-use crate::cli::soundscapes::{Heard, Save, SoundscapeArgs, hear_whole, in_parallel, reported};
+use crate::cli::parallel::in_parallel;
+use crate::cli::soundscapes::{Heard, Save, SoundscapeArgs, hear_whole, reported};
 use crate::cli::{Outcome, Usage, output};
 use crate::decide::DetectionSettings;
 use crate::evaluate::{Tally, Trial, annotations};

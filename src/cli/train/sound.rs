@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::material::MaterialArgs;
 use super::{own, whole};
 use crate::cli::{Outcome, output};
+use crate::network::Activation;
 
 #[derive(Args)]
 pub struct Sound {
@@ -119,6 +120,15 @@ impl ArchitectureName {
 pub enum Scores {
     Sigmoid,
     Softmax,
+}
+
+impl Scores {
+    pub fn activation(self) -> Activation {
+        match self {
+            Self::Sigmoid => Activation::Sigmoid,
+            Self::Softmax => Activation::Softmax,
+        }
+    }
 }
 
 fn learning_rate(text: &str) -> Result<f32, String> {

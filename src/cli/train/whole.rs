@@ -22,7 +22,7 @@ use crate::train::examples::Examples;
 use crate::train::fit::{Epoch, FitSettings, Fitted, Keeping, Loss, Progress, fit, outputs};
 use crate::train::remember::remember;
 use crate::train::sounds::{Labelled, SoundExamples};
-use crate::train::{split, starting};
+use crate::train::{head, split, starting};
 
 /// Of the clips that say nothing about it, one in so many is held back.
 const HELD_BACK_ONE_IN: usize = 5;
@@ -43,7 +43,7 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     let plain = SoundModel::load(None)?;
     let (from, recipe) = origin(order, &plain)?;
     let material = order.material.load(&recipe)?;
-    let start = start(order, from, material.classes.len())?;
+    let start = start(order, from, &material.classes)?;
     let held = held_back(order, &material);
     let sides = |wanted: bool| labelled(&material, &held, wanted);
     let training = SoundExamples::training(
@@ -55,7 +55,7 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     let validation = SoundExamples::validation(material.set.clone(), sides(true));
     let settings = settings(order, start.fresh);
     let fitted = train(order, start.layers, &training, &validation, &settings)?;
-    let confusion = confusion(&fitted.layers, &validation, material.classes.len())?;
+    let confusion = confusion(&fitted.layers, &validation, order.scores.activation())?;
     let card = card(order, &start.from, &material, &settings, &fitted, &confusion);
     let model = assemble(order, &recipe, &plain, &material, &fitted, card)?;
     let model = remembering(order, &model, &material, &sides(false))?;
@@ -108,14 +108,14 @@ fn origin<'a>(order: &'a Sound, plain: &SoundModel) -> anyhow::Result<(Origin<'a
     Ok((Origin::Model { path, bytes, outputs }, model.recipe))
 }
 
-fn start(order: &Sound, origin: Origin<'_>, outputs: usize) -> anyhow::Result<Start> {
+fn start(order: &Sound, origin: Origin<'_>, classes: &[String]) -> anyhow::Result<Start> {
     let name = order.architecture.unwrap_or(ArchitectureName::Mn04);
     let architecture = match name {
         ArchitectureName::Mn04 => Architecture::Mn04,
         ArchitectureName::Dense => Architecture::Dense,
     };
-    let mut layers = architecture.build(outputs, order.seed);
-    let from = match origin {
+    let mut layers = architecture.build(classes.len(), order.seed);
+    let (from, before) = match origin {
         Origin::Nothing => return Ok(Start { layers, from: json!(null), fresh: Vec::new() }),
         Origin::Weights(path) => {
             let filled = starting::fill(&mut layers, path)?;
@@ -128,14 +128,19 @@ fn start(order: &Sound, origin: Origin<'_>, outputs: usize) -> anyhow::Result<St
         Origin::Model { path, bytes, outputs: before } => {
             layers =
                 Layers::from_onnx(&bytes).with_context(|| format!("model {}", path.display()))?;
-            json!({ "model": path.file_name().map(|name| name.to_string_lossy()),
-                    "outputs": before.len() })
+            let from = json!({ "model": path.file_name().map(|name| name.to_string_lossy()),
+                    "outputs": before.len() });
+            (from, before)
         }
     };
-    let fresh = if layers.outputs()? == outputs {
-        Vec::new()
-    } else {
-        layers.replace_head(outputs, order.seed)?
+    // Classes that it knows go on from what it knows of them.
+    let known = |class: &String| before.iter().position(|name| name == class);
+    let fresh = match classes == before {
+        true => Vec::new(),
+        false => {
+            let rows: Vec<Option<usize>> = classes.iter().map(known).collect();
+            layers.replace_head(&rows, order.seed)?
+        }
     };
     Ok(Start { layers, from, fresh })
 }
@@ -235,8 +240,9 @@ fn show(bar: &ProgressBar, progress: Progress) {
 fn confusion(
     layers: &Layers,
     validation: &SoundExamples,
-    classes: usize,
+    activation: Activation,
 ) -> anyhow::Result<Confusion> {
+    let classes = validation.outputs();
     let mut confusion = Confusion::new(classes);
     let indices: Vec<usize> = (0..validation.len()).collect();
     let mut clips: std::collections::BTreeMap<usize, (Vec<f32>, Vec<usize>)> = Default::default();
@@ -249,9 +255,8 @@ fn confusion(
             let labels = targets.iter().enumerate().filter(|(_, target)| **target == 1.0);
             let labels: Vec<usize> = labels.map(|(class, _)| class).collect();
             let (sums, _) = clips.entry(sound).or_insert((vec![0.0; classes], labels));
-            for (sum, logit) in sums.iter_mut().zip(given) {
-                *sum += 1.0 / (1.0 + (-logit).exp());
-            }
+            let scores = head::scores(activation, given, &[]);
+            sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
         }
     }
     for (scores, labels) in clips.values().filter(|(_, labels)| !labels.is_empty()) {
@@ -273,10 +278,7 @@ fn assemble(
         recipe: recipe.text(),
         recipe_hash: recipe.hash(),
         outputs: material.classes.clone(),
-        activation: match order.scores {
-            Scores::Sigmoid => Activation::Sigmoid,
-            Scores::Softmax => Activation::Softmax,
-        },
+        activation: order.scores.activation(),
         decision: serde_json::to_value(decision(plain, &material.classes)?)?,
         card,
     };

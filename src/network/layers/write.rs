@@ -22,8 +22,11 @@ impl Layers {
     /// The network for running, as an ONNX file: one input `[1, channels, rows, columns]`, one
     /// output `[1, outputs]`.
     pub fn to_onnx(&self) -> Result<Vec<u8>, LayersError> {
-        let folded = self.folded()?;
+        let mut folded = self.folded()?;
         let outputs = folded.outputs()?;
+        // A network that was read may have the name of the file's output for its last value.
+        let last = folded.nodes.iter_mut().last().filter(|node| node.output == OUTPUT);
+        last.into_iter().for_each(|node| node.output.push_str(".raw"));
         let mut writer = Writer { graph: GraphProto::default(), flat: BTreeSet::new() };
         writer.graph.name = "network".to_owned();
         for node in &folded.nodes {
@@ -69,11 +72,22 @@ impl Writer {
                 let [by, plus] = ["scale", "shift"].map(|what| format!("{output}.{what}"));
                 let scaled = format!("{output}.scaled");
                 let rank = if is_flat { 1 } else { 3 };
-                self.per_channel(&by, scale, rank);
-                self.per_channel(&plus, shift, rank);
-                all.push(&by);
-                self.push("Mul", &all, &scaled, Vec::new());
-                self.push("Add", &[&scaled, &plus], output, Vec::new());
+                // One operator where one does: what was read from a file is written as it was,
+                // names and all.
+                let [scales, shifts] =
+                    [(scale, 1.0), (shift, 0.0)].map(|(all, idle)| all.iter().any(|&x| x != idle));
+                if scales {
+                    self.per_channel(&by, scale, rank);
+                    all.push(&by);
+                    let product = if shifts { scaled.as_str() } else { output };
+                    self.push("Mul", &all, product, Vec::new());
+                    all = vec![&scaled];
+                }
+                if shifts || !scales {
+                    self.per_channel(&plus, shift, rank);
+                    all.push(&plus);
+                    self.push("Add", &all, output, Vec::new());
+                }
             }
             Op::Flatten if is_flat => self.push("Identity", &all, output, Vec::new()),
             op => {

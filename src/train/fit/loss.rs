@@ -9,7 +9,7 @@ use super::activation::sigmoid;
 pub enum Loss {
     /// Cross-entropy of the softmax: the targets are the shares of one whole.
     Softmax,
-    /// Cross-entropy of each output's logistic function: the targets are independent.
+    /// Cross-entropy of each output's logistic function, summed: the targets are independent.
     Sigmoid,
     /// The mean squared difference of the outputs themselves.
     MeanSquare,
@@ -65,7 +65,9 @@ impl Loss {
         for ((given, targets), gradient) in rows.zip(gradient.chunks_mut(outputs.max(1))) {
             tally.add(match self {
                 Self::Softmax => softmax(given, targets, gradient),
-                Self::Sigmoid => each(given, targets, gradient, cross_entropy),
+                Self::Sigmoid => {
+                    Tally { known: 1.0, ..each(given, targets, gradient, cross_entropy) }
+                }
                 Self::MeanSquare => {
                     each(given, targets, gradient, |y, t| (f64::from(y - t).powi(2), 2.0 * (y - t)))
                 }

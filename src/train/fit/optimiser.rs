@@ -38,6 +38,7 @@ impl Optimiser {
         settings: &FitSettings,
     ) {
         self.steps += 1;
+        let share = followed(gradients, settings.clip);
         let exponent = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let first_bias = 1.0 - FIRST_DECAY.powi(exponent);
         let second_bias = 1.0 - SECOND_DECAY.powi(exponent);
@@ -51,6 +52,7 @@ impl Optimiser {
             let decay = if parameter.decays { 1.0 - rate * settings.decay } else { 1.0 };
             let weights = parameter.values.iter_mut().zip(gradient);
             for ((weight, gradient), (first, second)) in weights.zip(first.iter_mut().zip(second)) {
+                let gradient = share * gradient;
                 *first = FIRST_DECAY * *first + (1.0 - FIRST_DECAY) * gradient;
                 *second = SECOND_DECAY * *second + (1.0 - SECOND_DECAY) * gradient * gradient;
                 let step = *first / first_bias / ((*second / second_bias).sqrt() + EPSILON);
@@ -70,5 +72,25 @@ impl Optimiser {
                 *average = weight + stays * (*average - weight);
             }
         }
+    }
+}
+
+/// The share of the gradients that is as long as `longest` at most.
+fn followed(gradients: &[Vec<f32>], longest: f32) -> f32 {
+    let squares = gradients.iter().flatten().map(|&value| f64::from(value).powi(2));
+    let length = squares.sum::<f64>().sqrt() as f32;
+    if longest > 0.0 && length > longest { longest / length } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_gradients_are_shortened_together() {
+        let gradients = [vec![3.0], vec![0.0, -4.0], vec![]];
+        assert_eq!(followed(&gradients, 10.0), 1.0);
+        assert_eq!(followed(&gradients, 0.0), 1.0);
+        assert!((followed(&gradients, 0.5) - 0.1).abs() < 1e-6);
     }
 }

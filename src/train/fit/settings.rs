@@ -23,6 +23,10 @@ pub struct FitSettings {
     pub warm_up_epochs: f32,
     /// Decay of weights a step, as a share of the learning rate (Loshchilov and Hutter 2019).
     pub decay: f32,
+    /// The longest gradient, of all weights together, that is followed; a longer one is shortened
+    /// to it. The first ones are long, and the optimiser would remember them for hundreds of
+    /// steps. 0: as long as it is.
+    pub clip: f32,
     /// How much of the averaged weights stays at each step; they are what is validated and kept.
     /// 0: no averaging.
     pub averaging: f32,
@@ -42,6 +46,7 @@ impl Default for FitSettings {
             fresh: Vec::new(),
             warm_up_epochs: 1.0,
             decay: 1e-2,
+            clip: 5.0,
             averaging: 0.98,
             patience: 0,
             seed: 0,
@@ -59,6 +64,7 @@ impl FitSettings {
             ("started_share", f64::from(self.started_share), 0.0, 1.0),
             ("warm_up_epochs", f64::from(self.warm_up_epochs), 0.0, 1e5),
             ("decay", f64::from(self.decay), 0.0, 10.0),
+            ("clip", f64::from(self.clip), 0.0, 1e9),
             ("averaging", f64::from(self.averaging), 0.0, 0.999_999),
         ];
         // Written so that NaN is outside, too.

@@ -1,0 +1,52 @@
+//! Work shared out among threads, each with a network of its own.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::hear_file::Plan;
+use super::output;
+use crate::hear::Judge;
+
+/// Does `work` for every number below `count`, each worker with a judge of its own. Results are
+/// in order; the first error ends it all.
+pub fn in_parallel<T: Send>(
+    jobs: Option<u16>,
+    count: usize,
+    plan: &Plan,
+    work: impl Fn(usize, &mut Judge) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let jobs =
+        jobs.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let progress = output::progress(count);
+    let next = AtomicUsize::new(0);
+    let worker = || -> anyhow::Result<Vec<(usize, T)>> {
+        let mut judge = plan.model.judge()?;
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(done);
+            }
+            match work(index, &mut judge) {
+                Ok(result) => done.push((index, result)),
+                Err(error) => {
+                    // The others find nothing left to do.
+                    next.store(count, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+            progress.inc(1);
+        }
+    };
+    let results: anyhow::Result<Vec<Vec<(usize, T)>>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.min(count)).map(|_| scope.spawn(worker)).collect();
+        let ended = |worker: thread::ScopedJoinHandle<'_, _>| {
+            worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker ended early")))
+        };
+        workers.into_iter().map(ended).collect()
+    });
+    progress.finish_and_clear();
+    let mut results: Vec<(usize, T)> = results?.into_iter().flatten().collect();
+    results.sort_by_key(|(index, _)| *index);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
