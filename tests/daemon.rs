@@ -125,11 +125,11 @@ fn events_lie_where_the_sounds_are() {
     assert_eq!(ends.len(), truth.len());
     for (event, (class, start, end)) in ends.iter().zip(truth) {
         assert_eq!(event["class"], class);
-        for (key, truth) in [("start", start), ("end", end)] {
+        for (key, truth, most) in [("start", start, 1.0), ("end", end, 1.5)] {
             let error = seconds(event, key) - origin - truth;
             // Midnight may lie between.
             let error = (error + 43_200.0).rem_euclid(86_400.0) - 43_200.0;
-            assert!(error.abs() < 1.0, "{class}: its {key} is {error} s off");
+            assert!(error.abs() < most, "{class}: its {key} is {error} s off");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `hearken train sound --head`: one's own sounds learnt from a handful of clips, and all that can
-//! be wrong with them.
+//! `hearken train sound`: one's own sounds learnt from a handful of clips, whole networks that go on
+//! where another ended, and all that can be wrong with them.
 
 #[path = "common/daemon.rs"]
 mod daemon;
@@ -185,6 +185,41 @@ fn the_same_seed_gives_the_same_network_and_a_table_its_folds() {
     assert_ne!(first, other);
     let clips = &show(&path("a.onnx"))["card"]["metrics"]["classes"]["warble"]["clips"];
     assert_eq!(*clips, 2, "fold 2 is held back");
+}
+
+#[test]
+fn a_whole_network_begins_from_nothing_and_another_goes_on_from_it() {
+    let (data, out) = (sounds(4), folder());
+    let path = |name: &str| text(&out.path().join(name));
+    let data_path = text(data.path());
+    let shipped = std::fs::read_to_string(repository("models/sound.recipe.json")).expect("recipe");
+    std::fs::write(path("fine.json"), shipped.replace("705", "352")).expect("written");
+    std::fs::write(path("bad.json"), "{}").expect("written");
+    let (first, second) = (path("first.onnx"), path("second.onnx"));
+    let (fine, bad) = (path("fine.json"), path("bad.json"));
+    let short = ["--epochs", "1", "--batch", "4"];
+    let run = |more: &[&str]| train(&[&[data_path.as_str()], &short[..], more].concat());
+    let begin = |recipe| run(&["--architecture", "mn04", "--recipe", recipe, "--out", &first]);
+    let (code, _, error) = begin(&bad);
+    assert!(code == 1 && error.contains("bad.json"), "{code}: {error}");
+    let (code, said, error) = begin(&fine);
+    assert_eq!(code, 0, "{error}");
+    assert!(said.contains("3 classes") && error.contains("epoch 1 of 1"), "{said} {error}");
+    assert!(Path::new(&path("first.curve.png")).exists());
+    let model = show(&first);
+    assert_eq!(model["recipe"]["hop"], 352, "{}", model["recipe"]);
+    assert_eq!(model["card"]["training"]["layers"], "all");
+
+    std::fs::rename(data.path().join("warble"), data.path().join("siren")).expect("renamed");
+    let (code, _, error) = run(&["--from", &first, "--recipe", &fine, "--out", &second]);
+    assert!(code == 2 && error.contains("--recipe"), "{code}: {error}");
+    let (code, _, error) = run(&["--from", &first, "--out", &second]);
+    assert_eq!(code, 0, "{error}");
+    let model = show(&second);
+    assert_eq!(model["outputs"], serde_json::json!(["high_beep", "low_beep", "siren"]));
+    assert_eq!(model["recipe"]["hop"], 352, "the recipe goes with the network");
+    let (label, _) = heard(&second, &text(&data.path().join("siren/take 0.wav")));
+    assert!(["high_beep", "low_beep", "siren"].contains(&label.as_str()));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The networks that training can start from. Weights have the names of the starting weights that
 //! fit them.
 
+use std::collections::BTreeMap;
+
 use crate::network::{Layers, Op, Weight, Window};
 
 /// Width and height of the image.
@@ -14,9 +16,11 @@ const DENSE_NORM: Op = Op::BatchNorm { epsilon: 1e-5, momentum: 0.9 };
 pub enum Architecture {
     /// EfficientAT's mn04 (Schmid et al. 2023), a MobileNetV3-Large of width 0.4, for images of
     /// the recipe that hearken ships: its 227 bands are brought to the 128 that the starting
-    /// weights know. Columns stay 22 ms apart; the first layer's stride brings them to 44 ms at
+    /// weights know. Columns are 22 ms apart; the first layer's stride brings them to 44 ms at
     /// once, and the second block, which did so in the original, keeps them.
     Mn04,
+    /// The same for columns about as far apart as in the original, 10 ms, with its strides.
+    Mn04Fine,
     /// A plain residual network of 3x3 convolutions (He et al. 2016) with a large first stride.
     Dense,
 }
@@ -35,7 +39,8 @@ struct Inverted(usize, usize, usize, usize, Then, [usize; 2]);
 
 const BLOCKS: [Inverted; 15] = [
     Inverted(3, 8, 8, 0, Then::Relu, [1, 1]),
-    Inverted(3, 24, 16, 0, Then::Relu, [2, 1]),
+    // Here the plans differ.
+    Inverted(3, 24, 16, 0, Then::Relu, [2, 2]),
     Inverted(3, 32, 16, 0, Then::Relu, [1, 1]),
     Inverted(5, 32, 16, 8, Then::Relu, [2, 2]),
     Inverted(5, 48, 16, 16, Then::Relu, [1, 1]),
@@ -71,9 +76,30 @@ impl Architecture {
             channels: 1,
         };
         match self {
-            Self::Mn04 => builder.mn04(outputs),
+            Self::Mn04 => builder.mn04(outputs, [2, 1]),
+            Self::Mn04Fine => builder.mn04(outputs, [2, 2]),
             Self::Dense => builder.dense(outputs),
         }
+    }
+}
+
+/// Changes starting weights, by name, to what this plan wants of them.
+pub(super) fn adapt(architecture: Architecture, found: &mut BTreeMap<String, Weight>) {
+    if architecture == Architecture::Mn04
+        && let Some(kernel) = found.get_mut("features.0.0.weight")
+    {
+        stem_at_22_ms(kernel);
+    }
+}
+
+/// EfficientAT's first kernel sees columns 10 ms apart, ours 22 ms. What it would see at its own
+/// columns is interpolated from ours, and the interpolation is put into the kernel: its taps lie
+/// at -3/4, -1/4 and 1/4 of our columns.
+fn stem_at_22_ms(kernel: &mut Weight) {
+    for taps in kernel.values.as_chunks_mut().0 {
+        let [first, second, third]: [f32; 3] = *taps;
+        *taps =
+            [0.75 * first + 0.25 * second, 0.25 * first + 0.75 * (second + third), 0.25 * third];
     }
 }
 
@@ -98,7 +124,8 @@ struct Plan<'a> {
 }
 
 impl Builder {
-    fn mn04(mut self, outputs: usize) -> Layers {
+    /// `second`: strides of the second block.
+    fn mn04(mut self, outputs: usize, second: [usize; 2]) -> Layers {
         let [stem, last, embedding] = MN04_WIDTHS;
         let [black, white] = MN04_RANGE;
         let (scale, shift) = (vec![(white - black) / 255.0], vec![black]);
@@ -107,7 +134,8 @@ impl Builder {
         self.push(Op::MatMulLeft, vec![("bands".to_owned(), bands)], "banded");
         self.mn04_conv("features.0", stem, Window::square(3, 2, 1), false, Then::HardSwish);
         for (index, block) in BLOCKS.iter().enumerate() {
-            self.inverted(&format!("features.{}.block", index + 1), block);
+            let strides = if index == 1 { second } else { block.5 };
+            self.inverted(&format!("features.{}.block", index + 1), block, strides);
         }
         self.mn04_conv("features.16", last, Window::POINT, false, Then::HardSwish);
         self.push(Op::GlobalAveragePool, Vec::new(), "pooled");
@@ -118,8 +146,8 @@ impl Builder {
         self.layers
     }
 
-    fn inverted(&mut self, name: &str, block: &Inverted) {
-        let &Inverted(kernel, inner, outer, squeezed, then, stride) = block;
+    fn inverted(&mut self, name: &str, block: &Inverted, stride: [usize; 2]) {
+        let &Inverted(kernel, inner, outer, squeezed, then, _) = block;
         let (before, channels) = (self.last.clone(), self.channels);
         let mut part = 0;
         let mut next = || {
@@ -263,7 +291,7 @@ mod tests {
 
     #[test]
     fn networks_fit_together_and_have_their_outputs() {
-        for architecture in [Architecture::Mn04, Architecture::Dense] {
+        for architecture in [Architecture::Mn04, Architecture::Mn04Fine, Architecture::Dense] {
             let network = architecture.build(7, 1);
             assert_eq!(network.outputs().unwrap(), 7);
             assert_eq!(network, architecture.build(7, 1));
@@ -279,6 +307,20 @@ mod tests {
         let values: usize = trained.map(|(_, weight)| weight.values.len()).sum();
         // "0.983 M parameters" in the authors' table of models.
         assert_eq!(values / 1000, 983);
+    }
+
+    #[test]
+    fn a_sine_meets_the_same_first_kernel_at_either_spacing() {
+        let kernel = [0.3_f32, -0.7, 0.5];
+        let weight = Weight { shape: vec![1, 1, 1, 3], values: kernel.to_vec() };
+        let mut found = BTreeMap::from([("features.0.0.weight".to_owned(), weight)]);
+        adapt(Architecture::Mn04, &mut found);
+        let sound = |column: f32| (0.1 * column).sin();
+        let ours = (-1..=1).zip(&found["features.0.0.weight"].values);
+        let near: f32 = ours.map(|(at, w)| w * sound(100.0 + at as f32)).sum();
+        let theirs = [-0.75, -0.25, 0.25].into_iter().zip(kernel);
+        let fine: f32 = theirs.map(|(at, w)| w * sound(100.0 + at)).sum();
+        assert!((near - fine).abs() < 1e-3, "{near} {fine}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 
+use super::architecture::{Architecture, adapt};
 use crate::network::{Layers, Op, Weight};
 
 /// A larger file is not read.
@@ -35,11 +36,15 @@ pub struct Filled {
     pub left: Vec<String>,
 }
 
-/// Puts the weights in the file at `path` (`.npz` or `.safetensors`) into `layers`, by name. The
-/// last layer stays as it is if the file's has another number of outputs.
-pub fn fill(layers: &mut Layers, path: &Path) -> Result<Filled, StartingError> {
+/// Puts the weights in the file at `path` (`.npz` or `.safetensors`) into `layers` of that plan, by
+/// name. The last layer stays as it is if the file's has another number of outputs.
+pub fn fill(
+    layers: &mut Layers,
+    path: &Path,
+    architecture: Architecture,
+) -> Result<Filled, StartingError> {
     let mut found = read(path)?;
-    stem_at_22_ms(layers, &mut found);
+    adapt(architecture, &mut found);
     let head: Vec<String> = layers.head().map(|head| head.weights.clone()).unwrap_or_default();
     let constants = constants(layers);
     let mut result = Filled::default();
@@ -70,19 +75,6 @@ fn constants(layers: &Layers) -> Vec<String> {
     let fixed = |op: &Op| matches!(op, Op::MatMulLeft | Op::MatMulRight);
     let nodes = layers.nodes.iter().filter(|node| fixed(&node.op));
     nodes.flat_map(|node| node.weights.clone()).collect()
-}
-
-/// EfficientAT's first kernel sees columns 10 ms apart, ours 22 ms. What it would see at its own
-/// columns is interpolated from ours, and the interpolation is put into the kernel: its taps lie
-/// at -3/4, -1/4 and 1/4 of our columns.
-fn stem_at_22_ms(layers: &Layers, found: &mut BTreeMap<String, Weight>) {
-    let ours = layers.weights.contains_key("bands");
-    let Some(kernel) = found.get_mut("features.0.0.weight").filter(|_| ours) else { return };
-    for taps in kernel.values.as_chunks_mut().0 {
-        let [first, second, third]: [f32; 3] = *taps;
-        *taps =
-            [0.75 * first + 0.25 * second, 0.25 * first + 0.75 * (second + third), 0.25 * third];
-    }
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, Weight>, StartingError> {
@@ -222,12 +214,12 @@ mod tests {
             ],
         );
         let mut same = network(3);
-        let filled = fill(&mut same, &path).unwrap();
+        let filled = fill(&mut same, &path, Architecture::Dense).unwrap();
         assert_eq!(filled.left, Vec::<String>::new());
         assert_eq!(same.weights["f"].values, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(same.weights["b"].values, [5.0, 6.0, 7.0]);
         let mut other = network(4);
-        let filled = fill(&mut other, &path).unwrap();
+        let filled = fill(&mut other, &path, Architecture::Dense).unwrap();
         assert_eq!((filled.filled, filled.left), (vec!["f".into()], vec!["b".into(), "w".into()]));
         assert_eq!(other.weights["w"], Weight::zeros(&[4, 2]));
     }
@@ -238,7 +230,7 @@ mod tests {
         let mut layers = network(3);
         let mut refused = |name, shape| {
             let path = saved(folder.path(), &[(name, "<f4", shape, floats(&[1.0; 4]))]);
-            fill(&mut layers, &path).unwrap_err().to_string()
+            fill(&mut layers, &path, Architecture::Dense).unwrap_err().to_string()
         };
         let error = refused("f", "(4, 1)");
         assert!(error.contains("`f` is [4, 1], the network's is [2, 2]"), "{error}");
@@ -248,7 +240,7 @@ mod tests {
         assert!(error.contains("f is no NumPy array"), "{error}");
         let path = folder.path().join("nonsense");
         std::fs::write(&path, b"nonsense").unwrap();
-        let error = fill(&mut layers, &path).unwrap_err().to_string();
+        let error = fill(&mut layers, &path, Architecture::Dense).unwrap_err().to_string();
         assert!(error.contains("not a NumPy archive"), "{error}");
     }
 
@@ -260,23 +252,7 @@ mod tests {
         let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![2, 2], &data).unwrap();
         std::fs::write(&path, safetensors::serialize([("f", view)], None).unwrap()).unwrap();
         let mut layers = network(3);
-        assert_eq!(fill(&mut layers, &path).unwrap().filled, ["f"]);
+        assert_eq!(fill(&mut layers, &path, Architecture::Dense).unwrap().filled, ["f"]);
         assert_eq!(layers.weights["f"].values, [1.0, 2.0, 3.0, 4.0]);
-    }
-
-    #[test]
-    fn a_sine_meets_the_same_first_kernel_at_either_spacing() {
-        use super::super::architecture::Architecture;
-        let layers = Architecture::Mn04.build(2, 0);
-        let kernel = [0.3_f32, -0.7, 0.5];
-        let weight = Weight { shape: vec![1, 1, 1, 3], values: kernel.to_vec() };
-        let mut found = BTreeMap::from([("features.0.0.weight".to_owned(), weight)]);
-        stem_at_22_ms(&layers, &mut found);
-        let sound = |column: f32| (0.1 * column).sin();
-        let ours = (-1..=1).zip(&found["features.0.0.weight"].values);
-        let near: f32 = ours.map(|(at, w)| w * sound(100.0 + at as f32)).sum();
-        let theirs = [-0.75, -0.25, 0.25].into_iter().zip(kernel);
-        let fine: f32 = theirs.map(|(at, w)| w * sound(100.0 + at)).sum();
-        assert!((near - fine).abs() < 1e-3, "{near} {fine}");
     }
 }

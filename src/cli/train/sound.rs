@@ -20,6 +20,10 @@ pub struct Sound {
     /// The plan of layers, for starting weights or to begin from nothing
     #[arg(long, value_enum, conflicts_with = "head")]
     pub architecture: Option<ArchitectureName>,
+    /// How sound becomes its image (JSON, as in models/sound.recipe.json); default: as for the
+    /// model in this program
+    #[arg(long, value_name = "FILE", conflicts_with = "head")]
+    pub recipe: Option<PathBuf>,
     /// Whether classes are heard each for itself (sigmoid), or one at a time (softmax)
     #[arg(long, value_enum, default_value_t = Scores::Sigmoid, conflicts_with = "head")]
     pub scores: Scores,

@@ -43,7 +43,7 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     let plain = SoundModel::load(None)?;
     let (from, recipe) = origin(order, &plain)?;
     let material = order.material.load(&recipe)?;
-    let start = start(order, from, &material.classes)?;
+    let start = start(order, &recipe, from, &material.classes)?;
     let held = held_back(order, &material);
     let sides = |wanted: bool| labelled(&material, &held, wanted);
     let training = SoundExamples::training(
@@ -92,14 +92,14 @@ fn origin<'a>(order: &'a Sound, plain: &SoundModel) -> anyhow::Result<(Origin<'a
                         nothing), or --head (for a last layer on the model in this program)";
             return Err(Usage(what.to_owned()).into());
         }
-        return Ok((Origin::Nothing, plain.recipe.clone()));
+        return Ok((Origin::Nothing, recipe(order, plain)?));
     };
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     if ending == "npz" || ending == "safetensors" {
-        return Ok((Origin::Weights(path), plain.recipe.clone()));
+        return Ok((Origin::Weights(path), recipe(order, plain)?));
     }
-    if order.architecture.is_some() {
-        let what = "--architecture is for starting weights, or to begin from nothing";
+    if order.architecture.is_some() || order.recipe.is_some() {
+        let what = "--architecture and --recipe are for starting weights, or to begin from nothing";
         return Err(Usage(what.to_owned()).into());
     }
     let bytes = read_model_file(path)?;
@@ -108,9 +108,23 @@ fn origin<'a>(order: &'a Sound, plain: &SoundModel) -> anyhow::Result<(Origin<'a
     Ok((Origin::Model { path, bytes, outputs }, model.recipe))
 }
 
-fn start(order: &Sound, origin: Origin<'_>, classes: &[String]) -> anyhow::Result<Start> {
+/// How sound becomes the image of a new network.
+fn recipe(order: &Sound, plain: &SoundModel) -> anyhow::Result<Recipe> {
+    let Some(path) = &order.recipe else { return Ok(plain.recipe.clone()) };
+    let name = || format!("recipe {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(name)?;
+    Recipe::parse(&text).with_context(name)
+}
+
+fn start(
+    order: &Sound,
+    recipe: &Recipe,
+    origin: Origin<'_>,
+    classes: &[String],
+) -> anyhow::Result<Start> {
     let name = order.architecture.unwrap_or(ArchitectureName::Mn04);
     let architecture = match name {
+        ArchitectureName::Mn04 if is_fine(recipe) => Architecture::Mn04Fine,
         ArchitectureName::Mn04 => Architecture::Mn04,
         ArchitectureName::Dense => Architecture::Dense,
     };
@@ -118,7 +132,7 @@ fn start(order: &Sound, origin: Origin<'_>, classes: &[String]) -> anyhow::Resul
     let (from, before) = match origin {
         Origin::Nothing => return Ok(Start { layers, from: json!(null), fresh: Vec::new() }),
         Origin::Weights(path) => {
-            let filled = starting::fill(&mut layers, path)?;
+            let filled = starting::fill(&mut layers, path, architecture)?;
             let from = json!({
                 "weights": path.file_name().map(|name| name.to_string_lossy()),
                 "layers_filled": filled.filled.len(), "layers_left": filled.left,
@@ -143,6 +157,11 @@ fn start(order: &Sound, origin: Origin<'_>, classes: &[String]) -> anyhow::Resul
         }
     };
     Ok(Start { layers, from, fresh })
+}
+
+/// Whether columns are nearer to 10 ms apart than to 22.
+fn is_fine(recipe: &Recipe) -> bool {
+    recipe.hop as f32 <= 0.015 * recipe.sample_rate_hz as f32
 }
 
 /// For each clip whether it is held back.
