@@ -26,12 +26,14 @@
 pub mod capture;
 pub mod chart;
 pub mod cli;
+pub mod colour;
 pub mod config;
 pub mod data;
 pub mod decide;
 pub mod evaluate;
 pub mod hear;
 pub mod network;
+pub mod picture;
 pub mod publish;
 pub mod ring;
 pub mod signal;

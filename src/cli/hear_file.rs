@@ -7,6 +7,7 @@ use crate::decide::Rules;
 use crate::evaluate::{Listened, Listener, ReportedEvent, Window};
 use crate::hear::{Judge, SoundModel};
 use crate::network::ModelError;
+use crate::picture::PngError;
 use crate::spectrogram::{ChannelChoice, Image, ImageError, InputFormat, SpectrogramError};
 
 /// A larger picture is not read; a network image takes some 60 kB.
@@ -114,7 +115,7 @@ fn read_image(path: &Path) -> Result<Vec<u8>, HearError> {
     let unreadable = |error| HearError::Unreadable { path: path.display().to_string(), error };
     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
     if bytes > PNG_BYTES_MAX {
-        let error = ImageError::Unreadable(format!("{bytes} bytes are too many"));
+        let error = ImageError::Png(PngError::Unreadable(format!("{bytes} bytes are too many")));
         return Err(HearError::Image { path: path.display().to_string(), error });
     }
     std::fs::read(path).map_err(unreadable)

@@ -1,8 +1,6 @@
 //! The 227x227 image of 8-bit pixels that a network sees, and its PNG form.
 
-use std::io::Cursor;
-
-use image::{ColorType, ImageDecoder, ImageEncoder};
+use crate::picture::{PngError, decode_grey, encode_grey};
 
 /// 227x227 grey pixels in the order of a picture for people: row 0 is the top, the highest band;
 /// time runs to the right.
@@ -12,16 +10,23 @@ pub struct Image {
 }
 
 /// A file that is not such an image.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    #[error("not a readable PNG: {0}")]
-    Unreadable(String),
+    #[error(transparent)]
+    Png(PngError),
     #[error(
         "the image is {width}x{height} {color}, a network image is 227x227 8-bit grey (make one with `hearken spectrogram`)"
     )]
     Shape { width: u32, height: u32, color: String },
-    #[error("the PNG could not be written: {0}")]
-    Unwritable(String),
+}
+
+impl From<PngError> for ImageError {
+    fn from(error: PngError) -> Self {
+        match error {
+            PngError::Shape { width, height, color } => Self::Shape { width, height, color },
+            other => Self::Png(other),
+        }
+    }
 }
 
 impl Image {
@@ -54,44 +59,15 @@ impl Image {
 
     /// The bare image as an 8-bit grey PNG: no axes, no frame.
     pub fn to_png(&self) -> Result<Vec<u8>, ImageError> {
-        let mut bytes = Vec::new();
         let side = Self::SIDE as u32;
-        image::codecs::png::PngEncoder::new(&mut bytes)
-            .write_image(&self.pixels, side, side, image::ExtendedColorType::L8)
-            .map_err(|error| ImageError::Unwritable(error.to_string()))?;
-        Ok(bytes)
+        Ok(encode_grey(side, side, &self.pixels)?)
     }
 
     /// Reads what [`Image::to_png`] wrote. The size is checked before anything is decoded.
     pub fn from_png(bytes: &[u8]) -> Result<Self, ImageError> {
-        let unreadable = |error: image::ImageError| ImageError::Unreadable(error.to_string());
-        let decoder =
-            image::codecs::png::PngDecoder::new(Cursor::new(bytes)).map_err(unreadable)?;
-        let (width, height) = decoder.dimensions();
-        let color = decoder.color_type();
         let side = Self::SIDE as u32;
-        if (width, height) != (side, side) || color != ColorType::L8 {
-            return Err(ImageError::Shape { width, height, color: format!("{color:?}") });
-        }
-        let mut pixels = vec![0; Self::SIDE * Self::SIDE];
-        decoder.read_image(&mut pixels).map_err(unreadable)?;
-        Ok(Self { pixels })
+        Ok(Self { pixels: decode_grey(bytes, side, side)? })
     }
-}
-
-/// A picture of three bytes a pixel, row by row from the top, as a PNG.
-pub fn encode_rgb_png(width: u32, height: u32, rgb: &[u8]) -> Result<Vec<u8>, ImageError> {
-    let expected = u64::from(width) * u64::from(height) * 3;
-    if rgb.len() as u64 != expected {
-        let got = rgb.len();
-        let why = format!("{got} bytes are not {width}x{height} pixels of 3 bytes");
-        return Err(ImageError::Unwritable(why));
-    }
-    let mut bytes = Vec::new();
-    image::codecs::png::PngEncoder::new(&mut bytes)
-        .write_image(rgb, width, height, image::ExtendedColorType::Rgb8)
-        .map_err(|error| ImageError::Unwritable(error.to_string()))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -117,14 +93,11 @@ mod tests {
 
     #[test]
     fn other_pictures_are_refused_with_their_size() {
-        let mut png = Vec::new();
-        image::codecs::png::PngEncoder::new(&mut png)
-            .write_image(&[0; 3 * 4 * 3], 4, 3, image::ExtendedColorType::Rgb8)
-            .unwrap();
+        let png = crate::picture::encode_rgb(4, 3, &[0; 3 * 4 * 3]).unwrap();
         let error = Image::from_png(&png).unwrap_err().to_string();
         assert!(error.contains("4x3 Rgb8"), "{error}");
-        assert!(matches!(Image::from_png(b"not a png"), Err(ImageError::Unreadable(_))));
+        assert!(matches!(Image::from_png(b"not a png"), Err(ImageError::Png(PngError::Unreadable(_)))));
         let good = Image::from_columns([].into_iter()).to_png().unwrap();
-        assert!(matches!(Image::from_png(&good[..good.len() / 2]), Err(ImageError::Unreadable(_))));
+        assert!(matches!(Image::from_png(&good[..good.len() / 2]), Err(ImageError::Png(PngError::Unreadable(_)))));
     }
 }

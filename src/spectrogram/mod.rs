@@ -19,7 +19,7 @@ mod stft;
 mod window;
 
 pub use analyser::{Analyser, InputFormat, Slice, SpectrogramError};
-pub use image::{Image, ImageError, encode_rgb_png};
+pub use image::{Image, ImageError};
 pub use mel::FilterBank;
 pub use mix::mix_into;
 pub use recipe::{Recipe, RecipeError, RowOrder};

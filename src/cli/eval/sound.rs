@@ -24,7 +24,8 @@ use crate::data::{Clip, Dataset, ScoreTable, load};
 use crate::decide::DetectionSettings;
 use crate::evaluate::Listener;
 use crate::hear::{Judge, SoundModel};
-use crate::spectrogram::{ChannelChoice, InputFormat, encode_rgb_png};
+use crate::picture::encode_rgb;
+use crate::spectrogram::{ChannelChoice, InputFormat};
 use crate::supervise::RuleProblems;
 
 #[derive(Args)]
@@ -226,7 +227,7 @@ impl Sound {
             count: |truth, named| confusion.count(truth, named),
         };
         let picture = chart.draw().map_err(anyhow::Error::msg).context("the confusion matrix")?;
-        Ok(encode_rgb_png(picture.width, picture.height, &picture.rgb)?)
+        Ok(encode_rgb(picture.width, picture.height, &picture.rgb)?)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::material::Material;
 use crate::chart::{ConfusionChart, CurveChart, Picture, Series};
 use crate::network::metrics::Confusion;
-use crate::spectrogram::encode_rgb_png;
+use crate::picture::encode_rgb;
 use crate::train::adapt::{Adapted, Judged};
 use crate::train::head::HeadEpoch;
 use crate::train::threshold::Threshold;
@@ -149,5 +149,5 @@ impl Pictures {
 
 /// The picture as a PNG file.
 pub fn png(picture: &Picture) -> anyhow::Result<Vec<u8>> {
-    Ok(encode_rgb_png(picture.width, picture.height, &picture.rgb)?)
+    Ok(encode_rgb(picture.width, picture.height, &picture.rgb)?)
 }

@@ -8,7 +8,7 @@ mod waveform;
 
 use self::axis::FrequencyAxis;
 use self::content::Content;
-use super::image::{ImageError, encode_rgb_png};
+use crate::picture::{PngError, encode_rgb};
 use super::recipe::Recipe;
 use crate::chart::axis::LinearAxis;
 
@@ -62,7 +62,7 @@ pub enum PlotError {
     #[error("the picture could not be drawn: {0}")]
     Drawing(String),
     #[error(transparent)]
-    Png(#[from] ImageError),
+    Png(#[from] PngError),
 }
 
 /// Draws a picture 1200 pixels wide as an RGB PNG. It takes the memory of the picture, whatever
@@ -77,7 +77,7 @@ pub fn plot_png(input: &PlotInput<'_>) -> Result<Vec<u8>, PlotError> {
     };
     let content = Content::new(input, frames, figure::MAIN_WIDTH)?;
     let picture = figure::draw(input, &content, time, &frequency).map_err(PlotError::Drawing)?;
-    Ok(encode_rgb_png(picture.width, picture.height, &picture.rgb)?)
+    Ok(encode_rgb(picture.width, picture.height, &picture.rgb)?)
 }
 
 /// Frames of each channel, at least one.
