@@ -28,6 +28,7 @@ pub mod chart;
 pub mod cli;
 pub mod colour;
 pub mod config;
+pub mod correct;
 pub mod data;
 pub mod decide;
 pub mod evaluate;

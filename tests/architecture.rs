@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which of our own modules a module may use. `signal` is everybody's.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("signal", &[]),
     ("ring", &[]),
     ("capture", &["ring"]),
     ("chart", &[]),
+    ("picture", &[]),
     // Its plot is drawn on a chart's canvas.
-    ("spectrogram", &["chart"]),
+    ("spectrogram", &["chart", "picture"]),
     ("network", &[]),
+    // Statistics are those of a picture.
+    ("colour", &["picture"]),
+    // The colour model: where these three meet.
+    ("correct", &["network", "picture", "colour"]),
     ("decide", &[]),
     ("publish", &[]),
     // The settings of every stage, to fill them in.
@@ -23,8 +28,8 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("hear", &["network", "spectrogram", "decide"]),
     // Labelled audio on disk, read as a source reads it.
     ("data", &["capture", "spectrogram"]),
-    ("train", &["data", "network", "spectrogram", "hear"]),
-    ("evaluate", &["data", "network", "spectrogram", "decide", "hear"]),
+    ("train", &["data", "network", "spectrogram", "hear", "picture", "colour"]),
+    ("evaluate", &["data", "network", "spectrogram", "decide", "hear", "colour"]),
     (
         "supervise",
         &["capture", "ring", "spectrogram", "network", "decide", "publish", "config", "hear"],
@@ -44,6 +49,9 @@ const MAY_USE: [(&str, &[&str]); 17] = [
             "data",
             "train",
             "evaluate",
+            "picture",
+            "colour",
+            "correct",
         ],
     ),
     ("lib", &[]),
@@ -51,7 +59,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
 ];
 
 /// The one place that may import a foreign crate.
-const HOMES: [(&str, &str); 20] = [
+const HOMES: [(&str, &str); 24] = [
     ("cpal", "src/capture/device.rs"),
     ("alsa", "src/capture/device.rs"),
     ("symphonia", "src/capture/decode.rs"),
@@ -59,7 +67,11 @@ const HOMES: [(&str, &str); 20] = [
     ("rubato", "src/spectrogram/resample.rs"),
     ("realfft", "src/spectrogram/"),
     ("rustfft", "src/spectrogram/"),
-    ("image", "src/spectrogram/image.rs"),
+    ("image", "src/picture/"),
+    ("fast_image_resize", "src/picture/"),
+    ("bytemuck", "src/picture/"),
+    ("palette", "src/colour/difference.rs"),
+    ("glob", "src/cli/correct/places.rs"),
     ("plotters", "src/chart/canvas.rs"),
     ("csv", "src/data/columns.rs"),
     ("zip", "src/train/starting.rs"),
@@ -75,8 +87,11 @@ const HOMES: [(&str, &str); 20] = [
 ];
 
 /// Modules without clock, I/O, threads or logging, and what would show them.
-const PURE: [&str; 13] = [
+const PURE: [&str; 16] = [
     "src/spectrogram/",
+    "src/picture/",
+    "src/colour/",
+    "src/evaluate/colour.rs",
     "src/decide/",
     "src/chart/",
     "src/data/degrade.rs",

@@ -3,6 +3,7 @@
 mod calibrate;
 mod classify;
 mod config;
+mod correct;
 mod devices;
 mod eval;
 mod folds;
@@ -10,8 +11,11 @@ mod hear_file;
 mod model;
 mod output;
 mod parallel;
+mod photos;
 mod record;
 mod run;
+mod scatter;
+mod shift;
 mod soundscapes;
 mod spectrogram;
 mod train;
@@ -24,6 +28,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::capture::DeviceError;
 use crate::config::ConfigError;
+use crate::correct::ColourModelError;
 use crate::hear::LoadError;
 use crate::publish::PublishError;
 use crate::supervise::RuleProblems;
@@ -46,6 +51,10 @@ enum Command {
     Classify(classify::Classify),
     /// Draw the image that the network sees, or a plot with axes for people
     Spectrogram(spectrogram::Spectrogram),
+    /// Take a shift of red, green and blue off photographs
+    Correct(correct::Correct),
+    /// Shift the colours of photographs, to train and test with
+    Shift(shift::ShiftCommand),
     /// Record one's own sounds as clips to train with
     Record(record::Record),
     /// Train a network, or a last layer for one's own sounds
@@ -120,6 +129,8 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Devices(command) => command.run(),
         Command::Classify(command) => command.run(),
         Command::Spectrogram(command) => command.run(),
+        Command::Correct(command) => command.run(),
+        Command::Shift(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
@@ -162,7 +173,8 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<Usage>() {
             return exit::USAGE;
         }
-        if cause.is::<ConfigError>() || cause.is::<RuleProblems>() || cause.is::<LoadError>() {
+        if cause.is::<ConfigError>() || cause.is::<RuleProblems>() || cause.is::<LoadError>()
+            || cause.is::<ColourModelError>() {
             return exit::BAD_CONFIGURATION;
         }
         if let Some(error) = cause.downcast_ref::<PublishError>() {

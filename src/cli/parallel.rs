@@ -1,33 +1,31 @@
-//! Work shared out among threads, each with a network of its own.
+//! Work shared out among threads, each with tools of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::hear_file::Plan;
 use super::output;
-use crate::hear::Judge;
 
-/// Does `work` for every number below `count`, each worker with a judge of its own. Results are
-/// in order; the first error ends it all.
-pub fn in_parallel<T: Send>(
+/// Does `work` for every number below `count`, each worker with what `tools` gives it (a network
+/// that is its own). Results are in order; the first error ends it all.
+pub fn in_parallel<T: Send, Tools>(
     jobs: Option<u16>,
     count: usize,
-    plan: &Plan,
-    work: impl Fn(usize, &mut Judge) -> anyhow::Result<T> + Sync,
+    tools: impl Fn() -> anyhow::Result<Tools> + Sync,
+    work: impl Fn(usize, &mut Tools) -> anyhow::Result<T> + Sync,
 ) -> anyhow::Result<Vec<T>> {
     let jobs =
         jobs.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
     let progress = output::progress(count);
     let next = AtomicUsize::new(0);
     let worker = || -> anyhow::Result<Vec<(usize, T)>> {
-        let mut judge = plan.model.judge()?;
+        let mut tools = tools()?;
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= count {
                 return Ok(done);
             }
-            match work(index, &mut judge) {
+            match work(index, &mut tools) {
                 Ok(result) => done.push((index, result)),
                 Err(error) => {
                     // The others find nothing left to do.

@@ -5,6 +5,7 @@ pub mod audio;
 pub mod columns;
 pub mod degrade;
 pub mod files;
+pub mod photos;
 pub mod scores;
 pub mod table;
 pub mod takes;

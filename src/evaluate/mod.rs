@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod calibrate;
+pub mod colour;
 pub mod events;
 pub mod scores;
 pub mod soundscape;

@@ -104,8 +104,8 @@ impl Artifact {
     /// (an engine that computes a graph wrongly is known to happen).
     pub fn into_network(self) -> Result<Network, ModelError> {
         let network = Network::new(&self.proto, self.metadata.outputs.len())?;
-        let image = probe_image();
-        let found = network.session()?.run_rows(image.chunks(Network::SIDE))?;
+        let image = probe_image(network.channels());
+        let found = network.session()?.run(image.into_iter())?;
         for (output, (&found, &expected)) in found.iter().zip(&self.self_test).enumerate() {
             let close = (found - expected).abs() <= SELF_TEST_TOLERANCE * (1.0 + expected.abs());
             // Written so that NaN is not close either.
@@ -118,12 +118,12 @@ impl Artifact {
 }
 
 /// Adds metadata to a plain ONNX file (or replaces it), after a trial run: one input
-/// `[1, 1, 227, 227]` of f32 pixels 0..255, one output of `[1, outputs]`.
+/// `[1, 1, 227, 227]` or `[1, 3, 227, 227]` of f32 pixels 0..255, one output of `[1, outputs]`.
 pub fn wrap(onnx: &[u8], metadata: &Metadata) -> Result<Vec<u8>, ModelError> {
     let mut proto = decode(onnx)?;
     let network = Network::new(&proto, metadata.outputs.len())?;
-    let image = probe_image();
-    let self_test = network.session()?.run_rows(image.chunks(Network::SIDE))?;
+    let image = probe_image(network.channels());
+    let self_test = network.session()?.run(image.into_iter())?;
     let text = |value: Value| value.to_string();
     let entries = [
         ("format", FORMAT.to_owned()),

@@ -13,12 +13,17 @@ use super::channels_last;
 #[derive(Clone)]
 pub struct Network {
     plan: Arc<TypedRunnableModel>,
+    channels: usize,
     outputs: usize,
 }
+
+/// How many channels an image may have.
+const CHANNELS: [usize; 2] = [1, 3];
 
 /// What one thread needs to run a network.
 pub struct Session {
     state: TypedSimpleState,
+    channels: usize,
     outputs: usize,
 }
 
@@ -26,8 +31,8 @@ impl Network {
     /// Width and height of the image.
     pub const SIDE: usize = 227;
 
-    /// Optimises the graph. It must have one input `[1, 1, 227, 227]` of f32 and one output of
-    /// `[1, outputs]` f32.
+    /// Optimises the graph. It must have one input `[1, 1, 227, 227]` or `[1, 3, 227, 227]` of f32
+    /// and one output of `[1, outputs]` f32.
     pub(super) fn new(proto: &ModelProto, outputs: usize) -> Result<Self, ModelError> {
         let mut model = tract_onnx::onnx().parse(proto, None).map_err(unrunnable)?.model;
         for (what, found) in [("inputs", model.inputs.len()), ("outputs", model.outputs.len())] {
@@ -36,14 +41,15 @@ impl Network {
                 return Err(ModelError::Shape { what, found: found.to_string(), expected });
             }
         }
-        let shape = [1, 1, Self::SIDE, Self::SIDE];
         let declared = model.input_fact(0).map_err(unrunnable)?;
-        let wanted = f32::fact(shape).into();
-        if declared.unify(&wanted).is_err() {
-            let (found, expected) = (format!("{declared:?}"), format!("{wanted:?}"));
+        let fact = |channels| f32::fact([1, channels, Self::SIDE, Self::SIDE]).into();
+        let fits = |&channels: &usize| declared.unify(&fact(channels)).is_ok();
+        let Some(channels) = CHANNELS.into_iter().find(fits) else {
+            let (found, expected) = (format!("{declared:?}"), "1,1,227,227,F32 or 1,3,227,227,F32");
+            let expected = expected.to_owned();
             return Err(ModelError::Shape { what: "an input of", found, expected });
-        }
-        model.set_input_fact(0, wanted).map_err(unrunnable)?;
+        };
+        model.set_input_fact(0, fact(channels)).map_err(unrunnable)?;
         let model = optimise(model).map_err(unrunnable)?;
         let fact = model.output_fact(0).map_err(unrunnable)?;
         if fact.datum_type != f32::datum_type() || fact.shape.as_concrete() != Some(&[1, outputs]) {
@@ -51,13 +57,18 @@ impl Network {
             return Err(ModelError::Shape { what: "an output of", found, expected });
         }
         let plan = model.into_runnable().map_err(unrunnable)?;
-        Ok(Self { plan, outputs })
+        Ok(Self { plan, channels, outputs })
     }
 
     /// A state for one thread.
     pub fn session(&self) -> Result<Session, ModelError> {
         let state = self.plan.spawn().map_err(unrunnable)?;
-        Ok(Session { state, outputs: self.outputs })
+        Ok(Session { state, channels: self.channels, outputs: self.outputs })
+    }
+
+    /// Channels of the image: 1, or 3 for red, green and blue.
+    pub fn channels(&self) -> usize {
+        self.channels
     }
 }
 
@@ -68,8 +79,14 @@ impl Session {
         &mut self,
         rows: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Vec<f32>, ModelError> {
-        let shape = [1, 1, Network::SIDE, Network::SIDE];
-        let pixels: Vec<f32> = rows.flatten().map(|&pixel| f32::from(pixel)).collect();
+        self.run(rows.flatten().copied())
+    }
+
+    /// Runs one image, given pixel by pixel, row by row, and the channels one after the other.
+    /// Returns the raw outputs (logits or values).
+    pub fn run(&mut self, pixels: impl Iterator<Item = u8>) -> Result<Vec<f32>, ModelError> {
+        let shape = [1, self.channels, Network::SIDE, Network::SIDE];
+        let pixels: Vec<f32> = pixels.map(f32::from).collect();
         let input = Tensor::from_shape(&shape, &pixels).map_err(unrunnable)?;
         let outputs = self.state.run(tvec!(input.into_tvalue())).map_err(unrunnable)?;
         let values = outputs.first().map(|output| output.try_as_plain_ram());
@@ -96,8 +113,9 @@ fn unrunnable(error: TractError) -> ModelError {
     ModelError::Unrunnable(format!("{error:#}"))
 }
 
-/// The image of the self-test: a fixed pattern of waves with some texture, row by row.
-pub(super) fn probe_image() -> Vec<u8> {
+/// The image of the self-test: a fixed pattern of waves with some texture, row by row, channel by
+/// channel.
+pub(super) fn probe_image(channels: usize) -> Vec<u8> {
     let side = Network::SIDE as u32;
     let pixel = |n: u32| {
         let (row, column) = (n / side, n % side);
@@ -108,5 +126,5 @@ pub(super) fn probe_image() -> Vec<u8> {
         };
         ((wave(row + column, 90) * 2 + wave(column, 37) + texture) / 4).clamp(0, 255) as u8
     };
-    (0..side * side).map(pixel).collect()
+    (0..side * side * channels as u32).map(pixel).collect()
 }

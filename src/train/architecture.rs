@@ -23,6 +23,9 @@ pub enum Architecture {
     Mn04Fine,
     /// A plain residual network of 3x3 convolutions (He et al. 2016) with a large first stride.
     Dense,
+    /// For photographs: soft histograms of each channel, of the whole and of small cells. Those of
+    /// the whole tell where quantiles lie, and convolutions over the cells what stands where.
+    Quantiles,
 }
 
 /// How values go on after a convolution.
@@ -65,20 +68,29 @@ const MN04_RANGE: [f32; 2] = [-1.402_585_1, 2.6];
 /// Channels of the stages of [`Architecture::Dense`].
 const DENSE_WIDTHS: [usize; 4] = [48, 64, 128, 192];
 
+/// Levels from one ramp of the soft histograms to the next.
+const RAMP_LEVELS: usize = 4;
+/// Shares of the pixels whose quantiles [`Architecture::Quantiles`] looks for, from either end.
+const QUANTILES: [f32; 6] = [0.0015, 0.004, 0.01, 0.03, 0.1, 0.3];
+/// Values of its hidden layers: of what the quantiles say, of what stands where, and of both.
+const QUANTILES_WIDTHS: [usize; 3] = [256, 128, 128];
+
 impl Architecture {
-    /// The network with random weights, for one-channel images of 227x227 pixels of 0 to 255 and
-    /// that many outputs. The same seed gives the same weights.
+    /// The network with random weights, for images of 227x227 pixels of 0 to 255 (of one channel, or
+    /// for [`Architecture::Quantiles`] red, green and blue) and that many outputs. The same seed gives the same weights.
     pub fn build(self, outputs: usize, seed: u64) -> Layers {
+        let channels = if self == Self::Quantiles { 3 } else { 1 };
         let builder = Builder {
-            layers: Layers::new([1, SIDE, SIDE]),
+            layers: Layers::new([channels, SIDE, SIDE]),
             random: fastrand::Rng::with_seed(seed),
             last: Layers::INPUT.to_owned(),
-            channels: 1,
+            channels,
         };
         match self {
             Self::Mn04 => builder.mn04(outputs, [2, 1]),
             Self::Mn04Fine => builder.mn04(outputs, [2, 2]),
             Self::Dense => builder.dense(outputs),
+            Self::Quantiles => builder.quantiles(outputs),
         }
     }
 }
@@ -211,6 +223,53 @@ impl Builder {
         self.layers
     }
 
+    fn quantiles(mut self, outputs: usize) -> Layers {
+        let (scale, shift) = (vec![1.0 / 64.0], vec![-2.0]);
+        self.push(Op::Affine { scale, shift }, Vec::new(), "scaled");
+        let (weight, bias) = ramps(1.0 / 64.0);
+        let shares = bias.values.len();
+        let window = Window { stride: [3, 3], ..Window::POINT };
+        let weights = vec![("ramps.weight".to_owned(), weight), ("ramps.bias".to_owned(), bias)];
+        self.push(Op::Conv { window, groups: 1 }, weights, "ramps");
+        self.push(Op::HardSigmoid { alpha: 1.0, beta: 0.0 }, Vec::new(), "below");
+        self.push(Op::GlobalAveragePool, Vec::new(), "shares");
+        let whole = self.around_quantiles("shares", shares);
+        let [first, context, second] = QUANTILES_WIDTHS;
+        self.linear("fc1", whole, first);
+        self.push(Op::Relu, Vec::new(), "fc1.relu");
+        // What stands where.
+        self.last = "below".to_owned();
+        self.channels = shares;
+        self.push(Op::AveragePool(Window::square(4, 4, 0)), Vec::new(), "cells");
+        let window = Window::square(3, 2, 0);
+        self.dense_conv("context.a", context / 2, window, Then::Relu);
+        self.dense_conv("context.b", context, window, Then::Relu);
+        self.push(Op::GlobalAveragePool, Vec::new(), "context");
+        self.push(Op::Dropout { ratio: 0.2 }, Vec::new(), "dropped");
+        let inputs = ["fc1.relu", "dropped"];
+        self.last = self.layers.push(Op::Concat, &inputs, Vec::new(), "both");
+        self.linear("fc2", first + context, second);
+        self.push(Op::Relu, Vec::new(), "fc2.relu");
+        self.linear("head", second, outputs);
+        self.layers
+    }
+
+    /// Values of 0 to 1 around each of [`QUANTILES`], from below and from above, behind the shares
+    /// themselves. Returns how many there are.
+    fn around_quantiles(&mut self, shares: &str, count: usize) -> usize {
+        let mut parts = vec![shares.to_owned()];
+        for (n, quantile) in QUANTILES.into_iter().enumerate() {
+            let steep = 0.5 / quantile;
+            for (end, alpha, beta) in [("low", steep, 0.0), ("high", -steep, steep)] {
+                let (op, name) = (Op::HardSigmoid { alpha, beta }, format!("{end}{n}"));
+                parts.push(self.layers.push(op, &[shares], Vec::new(), &name));
+            }
+        }
+        let inputs: Vec<&str> = parts.iter().map(String::as_str).collect();
+        self.last = self.layers.push(Op::Concat, &inputs, Vec::new(), "quantiles");
+        count * parts.len()
+    }
+
     fn dense_conv(&mut self, name: &str, outputs: usize, window: Window, then: Then) {
         let norm = &format!("{name}.norm");
         let plan = Plan { conv: name, norm, outputs, window, depthwise: false, then };
@@ -271,6 +330,31 @@ impl Builder {
     }
 }
 
+
+/// Weights and biases of a convolution of single pixels whose outputs fall, for each channel, from
+/// 1 to 0 at levels of 2, 6, 10 and so on, and at black and at white; [`RAMP_LEVELS`] wide, and
+/// those at the ends one level. The weights are large, so that training moves the ramps little.
+fn ramps(scale: f32) -> (Weight, Weight) {
+    let centres = (RAMP_LEVELS / 2..256).step_by(RAMP_LEVELS);
+    let inner = centres.map(|centre| (centre as f32, RAMP_LEVELS as f32));
+    let ends = [(0.5, 1.0), (254.5, 1.0)];
+    let all: Vec<(f32, f32)> = inner.chain(ends).collect();
+    let (mut weight, mut bias) = (Vec::new(), Vec::new());
+    for channel in 0..3 {
+        for &(centre, width) in &all {
+            let slope = -1.0 / (width * scale);
+            weight.extend((0..3).map(|n| if n == channel { slope } else { 0.0 }));
+            // The image's scaling takes 2 off.
+            bias.push(0.5 - slope * (centre * scale - 2.0));
+        }
+    }
+    let count = bias.len();
+    (
+        Weight { shape: vec![count, 3, 1, 1], values: weight },
+        Weight { shape: vec![count], values: bias },
+    )
+}
+
 /// A matrix `to x from` that resamples `from` values to fewer by a triangle as wide as two of the
 /// new ones, so that none of the old is left out. Row by row.
 fn resampling(to: usize, from: usize) -> Vec<f32> {
@@ -297,6 +381,24 @@ mod tests {
             assert_eq!(network, architecture.build(7, 1));
             assert_ne!(network, architecture.build(7, 2));
         }
+    }
+
+    #[test]
+    fn quantiles_of_a_photo_are_seen() {
+        let network = Architecture::Quantiles.build(3, 0);
+        assert_eq!((network.input, network.outputs().unwrap()), ([3, SIDE, SIDE], 3));
+        let (weight, bias) = ramps(1.0 / 64.0);
+        let below = |ramp: usize, level: f32| {
+            let channel = ramp / 66;
+            let value = weight.values[ramp * 3 + channel] * (level / 64.0 - 2.0) + bias.values[ramp];
+            value.clamp(0.0, 1.0)
+        };
+        // The second ramp of red lies at 6, the ends of green at 0.5 and 254.5.
+        let red = [3.0, 4.0, 6.0, 8.0, 9.0].map(|level| below(1, level));
+        assert!(red.iter().zip([1.0, 1.0, 0.5, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-4));
+        let black = [0.0, 1.0].map(|level| below(66 + 64, level));
+        let white = [254.0, 255.0].map(|level| below(66 + 65, level));
+        assert!(black.iter().chain(&white).zip([1.0, 0.0, 1.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-4));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod fit;
 pub mod head;
 pub mod library;
 pub mod noises;
+pub mod photos;
 pub mod remember;
 pub mod sounds;
 pub mod split;

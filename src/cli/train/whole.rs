@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::fitting::{Kept, command_line, fit_shown};
 use super::material::Material;
 use super::report::png;
 use super::sound::{ArchitectureName, Scores, Sound};
@@ -19,7 +19,7 @@ use crate::spectrogram::Recipe;
 use crate::train::architecture::Architecture;
 use crate::train::augment::Augmentation;
 use crate::train::examples::Examples;
-use crate::train::fit::{Epoch, FitSettings, Fitted, Keeping, Loss, Progress, fit, outputs};
+use crate::train::fit::{Epoch, FitSettings, Fitted, Loss, Score, outputs};
 use crate::train::remember::remember;
 use crate::train::sounds::{Labelled, SoundExamples};
 use crate::train::{head, split, starting};
@@ -54,7 +54,10 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     );
     let validation = SoundExamples::validation(material.set.clone(), sides(true));
     let settings = settings(order, start.fresh);
-    let fitted = train(order, start.layers, &training, &validation, &settings)?;
+    let keeping = Kept { folder: order.checkpoint.as_deref(), resume: order.resume };
+    let told = |score: Score| format!("accuracy {:.2} %", 100.0 * score.quality);
+    let examples = (&training as &dyn Examples, &validation as &dyn Examples);
+    let fitted = fit_shown(start.layers, examples, &settings, keeping, order.force, told)?;
     let confusion = confusion(&fitted.layers, &validation, order.scores.activation())?;
     let card = card(order, &start.from, &material, &settings, &fitted, &confusion);
     let model = assemble(order, &recipe, &plain, &material, &fitted, card)?;
@@ -206,55 +209,6 @@ fn settings(order: &Sound, fresh: Vec<String>) -> FitSettings {
     }
 }
 
-fn train(
-    order: &Sound,
-    layers: Layers,
-    training: &SoundExamples,
-    validation: &SoundExamples,
-    settings: &FitSettings,
-) -> anyhow::Result<Fitted> {
-    let keeping = order.checkpoint.as_ref().map(|folder| Keeping {
-        checkpoint: folder.join("checkpoint.safetensors"),
-        resume: order.resume,
-    });
-    if let (Some(folder), Some(keeping)) = (&order.checkpoint, &keeping) {
-        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
-        if !order.resume {
-            output::check_free(&keeping.checkpoint, order.force)?;
-        }
-    }
-    let bar = output::steps(training.len().div_ceil(settings.batch), "epoch 1");
-    let mut watch = |progress| show(&bar, progress);
-    let validated = (!validation.is_empty()).then_some(validation as &dyn Examples);
-    let fitted = fit(layers, training, validated, settings, keeping.as_ref(), &mut watch)?;
-    bar.finish_and_clear();
-    Ok(fitted)
-}
-
-/// Steps as a bar on a terminal, epochs as lines.
-fn show(bar: &ProgressBar, progress: Progress) {
-    match progress {
-        Progress::Step { epoch, step, loss, .. } => {
-            bar.set_message(format!("epoch {epoch}, loss {loss:.4}"));
-            bar.set_position(step as u64);
-        }
-        Progress::Epoch { epoch, epochs, is_best, seconds_left } => {
-            let Epoch { number, training, validation, .. } = epoch;
-            let held_back = validation.map_or_else(String::new, |score| {
-                let (loss, accuracy) = (score.loss, 100.0 * score.quality);
-                format!(", validation loss {loss:.4}, accuracy {accuracy:.2} %")
-            });
-            let best = if is_best && validation.is_some() { ", best" } else { "" };
-            let (loss, left) = (training.loss, (seconds_left / 60.0).ceil());
-            bar.suspend(|| {
-                output::complain(&format!(
-                    "epoch {number} of {epochs}: loss {loss:.4}{held_back}{best}; {left} min left"
-                ));
-            });
-        }
-    }
-}
-
 /// What the clips that were held back are taken for, by the mean of each clip's windows.
 fn confusion(
     layers: &Layers,
@@ -338,8 +292,6 @@ fn card(
     fitted: &Fitted,
     confusion: &Confusion,
 ) -> Value {
-    let command: Vec<String> =
-        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let negatives = material.clips.iter().filter(|clip| clip.classes.is_empty()).count();
     json!({
         "name": order.card_name(),
@@ -347,7 +299,7 @@ fn card(
         "from": from,
         "architecture": order.architecture.map_or("that of its origin", ArchitectureName::text),
         "training": {
-            "command": format!("hearken {}", command.join(" ")),
+            "command": command_line(),
             "layers": "all",
             "clips": material.labelled, "negatives": negatives,
             "settings": settings,
