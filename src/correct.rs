@@ -323,7 +323,8 @@ pub fn pixels(
         let why = format!("{got} bytes are not {width}x{height} pixels of 3");
         return Err(CorrectError::Settings(why));
     }
-    let model = ColourModel::embedded().map_err(|error| CorrectError::Settings(error.to_string()))?;
+    let model =
+        ColourModel::embedded().map_err(|error| CorrectError::Settings(error.to_string()))?;
     let mut photo = Photo::from_rgb8(Format::Png, width, height, rgb.to_vec());
     let correction = model.corrector()?.correct(&mut photo, settings)?;
     if let Samples::Eight(samples) = &photo.samples {

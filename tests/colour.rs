@@ -257,7 +257,8 @@ fn a_preview_and_the_other_ways_are_there() {
     assert_eq!(same, levels(&read(&path)));
     assert_eq!(grey(&[&force[..], &["--preserve-luminance"]].concat()), same);
     assert_ne!(grey(&force), same);
-    for bad in [["--shift", "1,2"], ["--gain", "0,1,1"], ["--strength", "3"], ["--min-shift", "-1"]] {
+    for bad in [["--shift", "1,2"], ["--gain", "0,1,1"], ["--strength", "3"], ["--min-shift", "-1"]]
+    {
         assert_eq!(correct(&path, &bad).0, 2, "{bad:?}");
     }
     assert_eq!(correct(&path, &["--model", "models/sound.onnx"]).0, 64);
@@ -297,7 +298,16 @@ fn a_network_learns_shifts_and_is_measured() {
         }
     }
     let (code, out, log) = outcome([
-        "train", "colour", &at("clean"), "--epochs", "30", "--batch", "16", "--seed", "1", "--out",
+        "train",
+        "colour",
+        &at("clean"),
+        "--epochs",
+        "30",
+        "--batch",
+        "16",
+        "--seed",
+        "1",
+        "--out",
         &at("c.onnx"),
     ]);
     assert_eq!(code, 0, "{log}");
@@ -345,6 +355,8 @@ fn the_shipped_model_finds_a_strong_cast() {
     let (code, _, log) = correct(&path, &[]);
     assert_eq!(code, 0, "{log}");
     let made = levels(&read(&folder.path().join("cast_corrected.png")));
-    let off = |levels: &[i32]| levels.iter().zip(&clean).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let off = |levels: &[i32]| {
+        levels.iter().zip(&clean).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+    };
     assert!(off(&made) < 0.35 * off(&levels(&photo)), "{} {}", off(&made), off(&levels(&photo)));
 }

@@ -80,11 +80,16 @@ impl Calibrate {
         let bench = self.bench(&plan, &targets)?;
         let limits =
             Limits { false_alarms_per_hour: self.false_alarms_max, latency_s: self.latency_max };
-        let choices = in_parallel(self.soundscapes.jobs, targets.len(), || Ok(()), |index, ()| {
-            let Some(&class) = targets.get(index) else { anyhow::bail!("no such class") };
-            let choice = choose(class, &plan.rules, &bench.scenes, &bench.backgrounds, &limits);
-            Ok((class, choice.filter(|choice| choice.scenes.events > 0)))
-        })?;
+        let choices = in_parallel(
+            self.soundscapes.jobs,
+            targets.len(),
+            || Ok(()),
+            |index, ()| {
+                let Some(&class) = targets.get(index) else { anyhow::bail!("no such class") };
+                let choice = choose(class, &plan.rules, &bench.scenes, &bench.backgrounds, &limits);
+                Ok((class, choice.filter(|choice| choice.scenes.events > 0)))
+            },
+        )?;
         let choices: Vec<(usize, Choice)> =
             choices.into_iter().filter_map(|(class, choice)| Some((class, choice?))).collect();
         let metadata = self.metadata(&plan, &bench, &choices)?;

@@ -166,8 +166,8 @@ impl Correct {
         let input = std::io::stdin().lock();
         input.take(STDIN_BYTES_MAX).read_to_end(&mut bytes).context("standard input")?;
         let mut corrector = model.corrector()?;
-        let (ended, photo) = of_bytes(&bytes, &mut corrector, settings, self.quality)
-            .context("standard input")?;
+        let (ended, photo) =
+            of_bytes(&bytes, &mut corrector, settings, self.quality).context("standard input")?;
         let line = match self.json {
             true => report::json(STDIN, &ended, self.dry_run).to_string(),
             false => report::line(STDIN, &ended, self.dry_run),

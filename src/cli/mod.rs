@@ -173,8 +173,11 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<Usage>() {
             return exit::USAGE;
         }
-        if cause.is::<ConfigError>() || cause.is::<RuleProblems>() || cause.is::<LoadError>()
-            || cause.is::<ColourModelError>() {
+        if cause.is::<ConfigError>()
+            || cause.is::<RuleProblems>()
+            || cause.is::<LoadError>()
+            || cause.is::<ColourModelError>()
+        {
             return exit::BAD_CONFIGURATION;
         }
         if let Some(error) = cause.downcast_ref::<PublishError>() {

@@ -12,6 +12,9 @@ use crate::hear::{LoadError, SoundModel, embedded_model, read_model_file};
 use crate::network::{Activation, Artifact, Metadata, wrap};
 use crate::spectrogram::Recipe;
 
+/// Longer lists are counted, not shown.
+const LISTED_MAX: usize = 60;
+
 #[derive(Subcommand)]
 pub enum Model {
     /// Print what a model file says of itself
@@ -155,6 +158,9 @@ fn indent(lines: &mut Vec<String>, value: &Value, depth: usize) {
             Value::Object(_) if depth < 3 && key != "default" && !is_rule(value) => {
                 lines.push(format!("{space}{key}"));
                 indent(lines, value, depth + 1);
+            }
+            Value::Array(values) if values.len() > LISTED_MAX => {
+                lines.push(format!("{space}{key}: {} values", values.len()));
             }
             Value::String(text) => lines.push(format!("{space}{key}: {text}")),
             other => lines.push(format!("{space}{key}: {other}")),

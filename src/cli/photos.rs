@@ -57,16 +57,21 @@ impl PhotosArgs {
     /// All of them in memory, those without colour left out. Also says how many these were.
     pub fn load(&self, model: ShiftModel) -> anyhow::Result<(Vec<Picture>, usize)> {
         let listed = self.list()?;
-        let found = in_parallel(self.jobs, listed.len(), || Ok(()), |index, ()| {
-            let Some(listed) = listed.get(index) else { bail!("no photo {index}") };
-            let photo = read(&listed.path)?;
-            if photo.is_grey() {
-                return Ok(None);
-            }
-            let (width, height, rgb) = photo.rgb8();
-            let shift = listed.shift.map(|values| Shift::from_shown(model, values));
-            Ok(Some(Picture { width, height, rgb, shift }))
-        })?;
+        let found = in_parallel(
+            self.jobs,
+            listed.len(),
+            || Ok(()),
+            |index, ()| {
+                let Some(listed) = listed.get(index) else { bail!("no photo {index}") };
+                let photo = read(&listed.path)?;
+                if photo.is_grey() {
+                    return Ok(None);
+                }
+                let (width, height, rgb) = photo.rgb8();
+                let shift = listed.shift.map(|values| Shift::from_shown(model, values));
+                Ok(Some(Picture { width, height, rgb, shift }))
+            },
+        )?;
         let pictures: Vec<Picture> = found.into_iter().flatten().collect();
         let grey = listed.len() - pictures.len();
         Ok((pictures, grey))

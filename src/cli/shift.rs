@@ -149,7 +149,8 @@ fn picture(made: &[Made]) -> anyhow::Result<Vec<u8>> {
             Tile { side: View::SIDE, rgb: photo.view.pixels(), words: format!("{r} {g} {b}") }
         })
         .collect();
-    let picture = montage("Shifted photos: red, green, blue", &tiles).map_err(anyhow::Error::msg)?;
+    let picture =
+        montage("Shifted photos: red, green, blue", &tiles).map_err(anyhow::Error::msg)?;
     Ok(encode_rgb(picture.width, picture.height, &picture.rgb)?)
 }
 

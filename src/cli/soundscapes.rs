@@ -146,20 +146,29 @@ impl SoundscapeArgs {
     ) -> anyhow::Result<Heard> {
         let studio = self.studio(plan, targets)?;
         let (scenes, levels) = (studio.scenes.len(), &self.snr);
-        let made = in_parallel(self.jobs, scenes * levels.len(), || Ok(plan.model.judge()?), |index, judge| {
-            let (scene, level) = (index % scenes, index / scenes);
-            let snr_db = levels.get(level).copied().unwrap_or_default();
-            studio.hear_scene(scene, snr_db, save, judge)
-        })?;
+        let made = in_parallel(
+            self.jobs,
+            scenes * levels.len(),
+            || Ok(plan.model.judge()?),
+            |index, judge| {
+                let (scene, level) = (index % scenes, index / scenes);
+                let snr_db = levels.get(level).copied().unwrap_or_default();
+                studio.hear_scene(scene, snr_db, save, judge)
+            },
+        )?;
         if let Some(save) = save {
             save.table(&made, &plan.model.metadata.outputs)?;
         }
-        let backgrounds =
-            in_parallel(self.jobs, studio.backgrounds.len(), || Ok(plan.model.judge()?), |index, judge| {
+        let backgrounds = in_parallel(
+            self.jobs,
+            studio.backgrounds.len(),
+            || Ok(plan.model.judge()?),
+            |index, judge| {
                 let background = studio.backgrounds.get(index).context("no such background")?;
                 let (trial, _) = hear_whole(plan, &background.path, judge)?;
                 Ok(Trial { unknown: background.classes.clone(), ..trial })
-            })?;
+            },
+        )?;
         let mut made = made.into_iter();
         let by_level = levels.iter().map(|&snr_db| (snr_db, made.by_ref().take(scenes).collect()));
         let by_level = if scenes > 0 { by_level.collect() } else { Vec::new() };

@@ -21,13 +21,12 @@ pub fn rmse(pairs: &[(Shift, Shift)]) -> Option<Rmse> {
         return None;
     }
     let root = |squares: &mut dyn Iterator<Item = f64>| {
-        let (sum, count) = squares.fold((0.0, 0.0), |(sum, count), square| (sum + square, count + 1.0));
+        let (sum, count) =
+            squares.fold((0.0, 0.0), |(sum, count), square| (sum + square, count + 1.0));
         f64::sqrt(sum / f64::max(count, 1.0))
     };
-    let errors: Vec<Triple> = pairs
-        .iter()
-        .map(|(truth, found)| difference(truth.shown(), found.shown()))
-        .collect();
+    let errors: Vec<Triple> =
+        pairs.iter().map(|(truth, found)| difference(truth.shown(), found.shown())).collect();
     let of = |channel: usize| {
         root(&mut errors.iter().filter_map(|error| error.get(channel)).map(|error| error * error))
     };

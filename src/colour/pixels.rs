@@ -99,10 +99,7 @@ impl<T: Sample> Undo<T> {
                 is_clipped_below: shift.model == ShiftModel::Offset && value < 0.0,
             }
         };
-        Self {
-            channels: [inverse(0), inverse(1), inverse(2)],
-            sample: std::marker::PhantomData,
-        }
+        Self { channels: [inverse(0), inverse(1), inverse(2)], sample: std::marker::PhantomData }
     }
 
     /// Corrects the first three of every `channels` samples. Returns how many pixels had a channel

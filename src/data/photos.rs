@@ -67,12 +67,7 @@ fn folder(path: &Path, problems: &mut Problems) -> Result<Vec<Listed>, DatasetEr
     Ok(files.into_iter().map(|path| Listed { path, shift: None, clean: None }).collect())
 }
 
-fn rows(
-    table: &Columns,
-    root: &Path,
-    split: Option<&str>,
-    problems: &mut Problems,
-) -> Vec<Listed> {
+fn rows(table: &Columns, root: &Path, split: Option<&str>, problems: &mut Problems) -> Vec<Listed> {
     let Some(file) = table.need(&["file", "filename"], problems) else { return Vec::new() };
     let channels = [["R", "red"], ["G", "green"], ["B", "blue"]].map(|names| table.find(&names));
     let (clean, split_column) = (table.find(&["clean"]), table.find(&["split"]));
@@ -129,7 +124,11 @@ mod tests {
         let names: Vec<_> = found.iter().map(|photo| photo.path.file_name().unwrap()).collect();
         assert_eq!(names, ["a.png", "b.JPG"]);
         let table = root.join("t.csv");
-        std::fs::write(&table, "file,R,G,B,clean,split\na.png,1,-2.5,3,b.JPG,train\nb.JPG,,,,,val\n").unwrap();
+        std::fs::write(
+            &table,
+            "file,R,G,B,clean,split\na.png,1,-2.5,3,b.JPG,train\nb.JPG,,,,,val\n",
+        )
+        .unwrap();
         let found = photos(&table, None, None).unwrap();
         assert_eq!(found[0].shift, Some([1.0, -2.5, 3.0]));
         assert_eq!((found[0].clean.clone(), found[1].shift), (Some(root.join("b.JPG")), None));

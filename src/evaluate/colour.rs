@@ -77,7 +77,8 @@ mod tests {
     fn trials_are_summed_up() {
         let shift = |level: f64| Shift::from_shown(ShiftModel::Offset, [level; 3]);
         let trial = |off, delta_e| Trial { truth: shift(10.0), found: shift(10.0 + off), delta_e };
-        let shifted = [trial(2.0, Some([8.0, 1.0])), trial(-2.0, Some([4.0, 3.0])), trial(2.0, None)];
+        let shifted =
+            [trial(2.0, Some([8.0, 1.0])), trial(-2.0, Some([4.0, 3.0])), trial(2.0, None)];
         let clean = [
             CleanTrial { touched: false, delta_e: 0.0 },
             CleanTrial { touched: true, delta_e: 3.0 },

@@ -127,7 +127,9 @@ impl Photo {
                 }
                 decode(decoder, found)
             }
-            Format::Tiff => Self::upright(decode(TiffDecoder::new(source).map_err(damaged)?, found)?),
+            Format::Tiff => {
+                Self::upright(decode(TiffDecoder::new(source).map_err(damaged)?, found)?)
+            }
             Format::WebP => {
                 let decoder = WebPDecoder::new(source).map_err(damaged)?;
                 if decoder.has_animation() {

@@ -137,7 +137,8 @@ fn upright(
     orientation: Orientation,
 ) -> Result<([u32; 2], Vec<u8>), PhotoError> {
     let image = image::RgbImage::from_raw(width, height, rgb);
-    let image = image.ok_or_else(|| PhotoError::Unsupported("its view is incomplete".to_owned()))?;
+    let image =
+        image.ok_or_else(|| PhotoError::Unsupported("its view is incomplete".to_owned()))?;
     let mut image = DynamicImage::from(image);
     image.apply_orientation(orientation);
     Ok(([image.width(), image.height()], image.into_bytes()))

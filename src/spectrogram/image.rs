@@ -96,8 +96,14 @@ mod tests {
         let png = crate::picture::encode_rgb(4, 3, &[0; 3 * 4 * 3]).unwrap();
         let error = Image::from_png(&png).unwrap_err().to_string();
         assert!(error.contains("4x3 Rgb8"), "{error}");
-        assert!(matches!(Image::from_png(b"not a png"), Err(ImageError::Png(PngError::Unreadable(_)))));
+        assert!(matches!(
+            Image::from_png(b"not a png"),
+            Err(ImageError::Png(PngError::Unreadable(_)))
+        ));
         let good = Image::from_columns([].into_iter()).to_png().unwrap();
-        assert!(matches!(Image::from_png(&good[..good.len() / 2]), Err(ImageError::Png(PngError::Unreadable(_)))));
+        assert!(matches!(
+            Image::from_png(&good[..good.len() / 2]),
+            Err(ImageError::Png(PngError::Unreadable(_)))
+        ));
     }
 }

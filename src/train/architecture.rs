@@ -231,6 +231,7 @@ impl Builder {
         let window = Window { stride: [3, 3], ..Window::POINT };
         let weights = vec![("ramps.weight".to_owned(), weight), ("ramps.bias".to_owned(), bias)];
         self.push(Op::Conv { window, groups: 1 }, weights, "ramps");
+        self.layers.fix_last();
         self.push(Op::HardSigmoid { alpha: 1.0, beta: 0.0 }, Vec::new(), "below");
         self.push(Op::GlobalAveragePool, Vec::new(), "shares");
         let whole = self.around_quantiles("shares", shares);
@@ -245,6 +246,7 @@ impl Builder {
         self.dense_conv("context.a", context / 2, window, Then::Relu);
         self.dense_conv("context.b", context, window, Then::Relu);
         self.push(Op::GlobalAveragePool, Vec::new(), "context");
+        self.push(Op::Flatten, Vec::new(), "context.flat");
         self.push(Op::Dropout { ratio: 0.2 }, Vec::new(), "dropped");
         let inputs = ["fc1.relu", "dropped"];
         self.last = self.layers.push(Op::Concat, &inputs, Vec::new(), "both");
@@ -330,10 +332,9 @@ impl Builder {
     }
 }
 
-
 /// Weights and biases of a convolution of single pixels whose outputs fall, for each channel, from
 /// 1 to 0 at levels of 2, 6, 10 and so on, and at black and at white; [`RAMP_LEVELS`] wide, and
-/// those at the ends one level. The weights are large, so that training moves the ramps little.
+/// those at the ends one level.
 fn ramps(scale: f32) -> (Weight, Weight) {
     let centres = (RAMP_LEVELS / 2..256).step_by(RAMP_LEVELS);
     let inner = centres.map(|centre| (centre as f32, RAMP_LEVELS as f32));
@@ -386,11 +387,13 @@ mod tests {
     #[test]
     fn quantiles_of_a_photo_are_seen() {
         let network = Architecture::Quantiles.build(3, 0);
+        assert!(network.nodes.iter().filter(|node| node.is_fixed).count() == 1);
         assert_eq!((network.input, network.outputs().unwrap()), ([3, SIDE, SIDE], 3));
         let (weight, bias) = ramps(1.0 / 64.0);
         let below = |ramp: usize, level: f32| {
             let channel = ramp / 66;
-            let value = weight.values[ramp * 3 + channel] * (level / 64.0 - 2.0) + bias.values[ramp];
+            let value =
+                weight.values[ramp * 3 + channel] * (level / 64.0 - 2.0) + bias.values[ramp];
             value.clamp(0.0, 1.0)
         };
         // The second ramp of red lies at 6, the ends of green at 0.5 and 254.5.
@@ -398,7 +401,9 @@ mod tests {
         assert!(red.iter().zip([1.0, 1.0, 0.5, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-4));
         let black = [0.0, 1.0].map(|level| below(66 + 64, level));
         let white = [254.0, 255.0].map(|level| below(66 + 65, level));
-        assert!(black.iter().chain(&white).zip([1.0, 0.0, 1.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-4));
+        assert!(
+            black.iter().chain(&white).zip([1.0, 0.0, 1.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-4)
+        );
     }
 
     #[test]

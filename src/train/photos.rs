@@ -158,7 +158,8 @@ mod tests {
         for channel in 0..3 {
             let mean = |values: &mut dyn Iterator<Item = f32>| values.sum::<f32>() / 51_529.0;
             let plane = &shifted.images[channel * 51_529..(channel + 1) * 51_529];
-            let moved = mean(&mut plane.iter().copied()) - mean(&mut clean.plane(channel).map(f32::from));
+            let moved =
+                mean(&mut plane.iter().copied()) - mean(&mut clean.plane(channel).map(f32::from));
             assert!((moved / 255.0 - shifted.targets[channel]).abs() < 0.004);
         }
         let known = Shift::from_shown(ShiftModel::Offset, [5.0, 6.0, 7.0]);

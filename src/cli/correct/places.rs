@@ -96,7 +96,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         std::fs::create_dir(root.join("sub")).unwrap();
-        for name in ["a.JPG", "a_corrected.JPG", "sub/b.png", "sub/b_corrected_preview.png", "c.txt"]
+        for name in
+            ["a.JPG", "a_corrected.JPG", "sub/b.png", "sub/b_corrected_preview.png", "c.txt"]
         {
             std::fs::write(root.join(name), b"x").unwrap();
         }

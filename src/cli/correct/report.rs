@@ -35,12 +35,9 @@ fn shown(shift: &Shift) -> String {
     let [r, g, b] = shift.shown();
     match shift.model {
         // Adding 0 makes a negative zero positive.
-        ShiftModel::Offset => format!(
-            "shift {:+.0} {:+.0} {:+.0}",
-            r.round() + 0.0,
-            g.round() + 0.0,
-            b.round() + 0.0
-        ),
+        ShiftModel::Offset => {
+            format!("shift {:+.0} {:+.0} {:+.0}", r.round() + 0.0, g.round() + 0.0, b.round() + 0.0)
+        }
         ShiftModel::Gain => format!("gain {r:.2} {g:.2} {b:.2}"),
     }
 }

@@ -103,7 +103,13 @@ impl Colour {
             }
         }
         let text = match self.json {
-            true => serde_json::to_string_pretty(&report(&results, &model, photos, pairs.len(), least)?)?,
+            true => serde_json::to_string_pretty(&report(
+                &results,
+                &model,
+                photos,
+                pairs.len(),
+                least,
+            )?)?,
             false => table(&results, &model, photos, pairs.len(), grey, least),
         };
         output::write_line(&text)?;
@@ -221,9 +227,10 @@ fn report(
     {
         all.extend(fields);
     }
-    let others = results.iter().skip(1).map(|(name, figures)| {
-        Ok(((*name).to_owned(), serde_json::to_value(figures)?))
-    });
+    let others = results
+        .iter()
+        .skip(1)
+        .map(|(name, figures)| Ok(((*name).to_owned(), serde_json::to_value(figures)?)));
     all.insert("baselines".to_owned(), others.collect::<serde_json::Result<Map<_, _>>>()?.into());
     let rest = json!({ "photos": photos, "trials": trials, "min_shift": least,
         "model": *model.digest, "kind": model.shift.text() });
@@ -245,13 +252,28 @@ fn table(
     let digits = if is_gain { 3 } else { 2 };
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
     let mut lines = vec![
-        format!("{photos} photos, {trials} of them shifted ({}), {grey} without colour", model.shift.text()),
-        format!("{:16} {:>7} {:>7} {:>7} {:>7} {:>7}   {:>8} {:>8}   {:>8} {:>8}",
-            "RMSE", "red", "green", "blue", "all", "chroma", "dE00 was", "dE00 is", "clean dE", "touched"),
+        format!(
+            "{photos} photos, {trials} of them shifted ({}), {grey} without colour",
+            model.shift.text()
+        ),
+        format!(
+            "{:16} {:>7} {:>7} {:>7} {:>7} {:>7}   {:>8} {:>8}   {:>8} {:>8}",
+            "RMSE",
+            "red",
+            "green",
+            "blue",
+            "all",
+            "chroma",
+            "dE00 was",
+            "dE00 is",
+            "clean dE",
+            "touched"
+        ),
     ];
     for (name, figures) in results {
         let rmse = figures.rmse;
-        let touched = figures.clean_touched.map_or("-".to_owned(), |part| format!("{:.1} %", 100.0 * part));
+        let touched =
+            figures.clean_touched.map_or("-".to_owned(), |part| format!("{:.1} %", 100.0 * part));
         lines.push(format!(
             "{name:16} {:7.digits$} {:7.digits$} {:7.digits$} {:7.digits$} {:7.digits$}   {:>8} {:>8}   {:>8} {:>8}",
             rmse.r, rmse.g, rmse.b, rmse.all, rmse.chroma,
@@ -260,11 +282,16 @@ fn table(
         ));
     }
     if is_gain {
-        lines.push(format!("{:16} {:>7} {:>7} {:>7} {:>7} {:>7}", "angle in degrees", "mean", "median", "trimean", "best25", "worst25"));
+        lines.push(format!(
+            "{:16} {:>7} {:>7} {:>7} {:>7} {:>7}",
+            "angle in degrees", "mean", "median", "trimean", "best25", "worst25"
+        ));
         for (name, figures) in results {
             let Some(angle) = figures.angular_error else { continue };
-            lines.push(format!("{name:16} {:7.2} {:7.2} {:7.2} {:7.2} {:7.2}",
-                angle.mean, angle.median, angle.trimean, angle.best_25, angle.worst_25));
+            lines.push(format!(
+                "{name:16} {:7.2} {:7.2} {:7.2} {:7.2} {:7.2}",
+                angle.mean, angle.median, angle.trimean, angle.best_25, angle.worst_25
+            ));
         }
     }
     lines.push(format!("shifts under {least:.1} were left alone in the Delta E figures"));

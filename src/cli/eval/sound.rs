@@ -209,13 +209,18 @@ impl Sound {
     /// The scores of a part's clips, in their order.
     fn hear(&self, part: &Part) -> anyhow::Result<Vec<anyhow::Result<Vec<f32>>>> {
         let degrader = self.degradation.prepare()?;
-        in_parallel(self.jobs, part.clips.len(), || Ok(part.plan.model.judge()?), |index, judge| {
-            let (number, clip) = part.clips.get(index).context("no such clip")?;
-            let mut change = |samples: &mut Vec<f32>, rate_hz| {
-                degrader.apply(*number, samples, rate_hz, part.plan.channel)
-            };
-            Ok(hear_clip(&part.plan, clip, judge, &mut change))
-        })
+        in_parallel(
+            self.jobs,
+            part.clips.len(),
+            || Ok(part.plan.model.judge()?),
+            |index, judge| {
+                let (number, clip) = part.clips.get(index).context("no such clip")?;
+                let mut change = |samples: &mut Vec<f32>, rate_hz| {
+                    degrader.apply(*number, samples, rate_hz, part.plan.channel)
+                };
+                Ok(hear_clip(&part.plan, clip, judge, &mut change))
+            },
+        )
     }
 
     fn picture(&self, report: &Report, classes: &[String]) -> anyhow::Result<Vec<u8>> {

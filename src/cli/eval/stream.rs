@@ -124,14 +124,21 @@ impl Stream {
         let classes = &plan.model.metadata.outputs;
         let annotated = annotations::read(table, self.recordings.as_deref(), classes)?;
         let annotated: Vec<_> = annotated.into_iter().collect();
-        in_parallel(self.soundscapes.jobs, annotated.len(), || Ok(plan.model.judge()?), |index, judge| {
-            let Some((path, truth)) = annotated.get(index) else { anyhow::bail!("no recording") };
-            let (trial, incomplete) = hear_whole(plan, path, judge)?;
-            if let Some(error) = incomplete {
-                output::complain(&format!("{error} (what came before was heard)"));
-            }
-            Ok(Trial { truth: truth.clone(), ..trial })
-        })
+        in_parallel(
+            self.soundscapes.jobs,
+            annotated.len(),
+            || Ok(plan.model.judge()?),
+            |index, judge| {
+                let Some((path, truth)) = annotated.get(index) else {
+                    anyhow::bail!("no recording")
+                };
+                let (trial, incomplete) = hear_whole(plan, path, judge)?;
+                if let Some(error) = incomplete {
+                    output::complain(&format!("{error} (what came before was heard)"));
+                }
+                Ok(Trial { truth: truth.clone(), ..trial })
+            },
+        )
     }
 }
 

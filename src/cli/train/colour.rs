@@ -87,7 +87,8 @@ pub struct Colour {
 impl Colour {
     pub fn run(self) -> anyhow::Result<Outcome> {
         let curve = self.curve.clone().unwrap_or_else(|| self.out.with_extension("curve.png"));
-        let scatter = self.scatter.clone().unwrap_or_else(|| self.out.with_extension("scatter.png"));
+        let scatter =
+            self.scatter.clone().unwrap_or_else(|| self.out.with_extension("scatter.png"));
         for path in [&self.out, &curve, &scatter] {
             output::check_free(path, self.force)?;
         }
@@ -115,7 +116,8 @@ impl Colour {
         let least = least(&fitted.layers, &clean, model, &ridge)?;
         let rules = ColourRules { min_shift: least, statistics: ridge };
         let judged = judged(&fitted.layers, &validation, model)?;
-        let card = self.card(&settings, &fitted, counts, json!({ "validation_rmse": rmse(&judged) }));
+        let card =
+            self.card(&settings, &fitted, counts, json!({ "validation_rmse": rmse(&judged) }));
         let bytes = model_file(&fitted.layers, model, &rules, card)?;
         ColourModel::from_bytes(&bytes, &self.out.display().to_string())?;
         output::write_file(&self.out, &bytes, self.force)?;
@@ -216,7 +218,12 @@ fn regression(photos: &[Picture], model: ShiftModel, seed: u64) -> anyhow::Resul
 }
 
 /// The least shift to act on, by what is found in clean photos.
-fn least(layers: &Layers, clean: &[Picture], model: ShiftModel, ridge: &Ridge) -> anyhow::Result<f64> {
+fn least(
+    layers: &Layers,
+    clean: &[Picture],
+    model: ShiftModel,
+    ridge: &Ridge,
+) -> anyhow::Result<f64> {
     let rules = ColourRules { min_shift: 0.0, statistics: ridge.clone() };
     let bytes = model_file(layers, model, &rules, Value::Null)?;
     let mut corrector = ColourModel::from_bytes(&bytes, "the new one")?.corrector()?;

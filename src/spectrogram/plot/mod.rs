@@ -8,9 +8,9 @@ mod waveform;
 
 use self::axis::FrequencyAxis;
 use self::content::Content;
-use crate::picture::{PngError, encode_rgb};
 use super::recipe::Recipe;
 use crate::chart::axis::LinearAxis;
+use crate::picture::{PngError, encode_rgb};
 
 /// What to draw.
 pub struct PlotInput<'a> {
