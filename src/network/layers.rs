@@ -31,8 +31,6 @@ pub struct Node {
     pub weights: Vec<String>,
     /// Name of the value that comes out: names the node, too.
     pub output: String,
-    /// Its weights are part of the plan: training leaves them alone. (An ONNX file does not say so.)
-    pub is_fixed: bool,
 }
 
 /// A named tensor, the last dimension running fastest.
@@ -168,14 +166,8 @@ impl Layers {
         let inputs = inputs.iter().map(|&name| name.to_owned()).collect();
         let names = weights.iter().map(|(name, _)| name.clone()).collect();
         self.weights.extend(weights);
-        let output_name = output.to_owned();
-        self.nodes.push(Node { op, inputs, weights: names, output: output_name, is_fixed: false });
+        self.nodes.push(Node { op, inputs, weights: names, output: output.to_owned() });
         output.to_owned()
-    }
-
-    /// Makes the weights of the last node part of the plan.
-    pub fn fix_last(&mut self) {
-        self.nodes.iter_mut().rev().take(1).for_each(|node| node.is_fixed = true);
     }
 
     /// The weight of that name.

@@ -23,8 +23,8 @@ pub enum Architecture {
     Mn04Fine,
     /// A plain residual network of 3x3 convolutions (He et al. 2016) with a large first stride.
     Dense,
-    /// For photographs: soft histograms of each channel, of the whole and of small cells. Those of
-    /// the whole tell where quantiles lie, and convolutions over the cells what stands where.
+    /// For photographs: soft histograms of each channel, two layers on what lies around their
+    /// quantiles.
     Quantiles,
 }
 
@@ -72,8 +72,8 @@ const DENSE_WIDTHS: [usize; 4] = [48, 64, 128, 192];
 const RAMP_LEVELS: usize = 4;
 /// Shares of the pixels whose quantiles [`Architecture::Quantiles`] looks for, from either end.
 const QUANTILES: [f32; 6] = [0.0015, 0.004, 0.01, 0.03, 0.1, 0.3];
-/// Values of its hidden layers: of what the quantiles say, of what stands where, and of both.
-const QUANTILES_WIDTHS: [usize; 3] = [256, 128, 128];
+/// Values of its two hidden layers.
+const QUANTILES_WIDTHS: [usize; 2] = [256, 128];
 
 impl Architecture {
     /// The network with random weights, for images of 227x227 pixels of 0 to 255 (of one channel, or
@@ -231,26 +231,13 @@ impl Builder {
         let window = Window { stride: [3, 3], ..Window::POINT };
         let weights = vec![("ramps.weight".to_owned(), weight), ("ramps.bias".to_owned(), bias)];
         self.push(Op::Conv { window, groups: 1 }, weights, "ramps");
-        self.layers.fix_last();
         self.push(Op::HardSigmoid { alpha: 1.0, beta: 0.0 }, Vec::new(), "below");
         self.push(Op::GlobalAveragePool, Vec::new(), "shares");
         let whole = self.around_quantiles("shares", shares);
-        let [first, context, second] = QUANTILES_WIDTHS;
+        let [first, second] = QUANTILES_WIDTHS;
         self.linear("fc1", whole, first);
         self.push(Op::Relu, Vec::new(), "fc1.relu");
-        // What stands where.
-        self.last = "below".to_owned();
-        self.channels = shares;
-        self.push(Op::AveragePool(Window::square(4, 4, 0)), Vec::new(), "cells");
-        let window = Window::square(3, 2, 0);
-        self.dense_conv("context.a", context / 2, window, Then::Relu);
-        self.dense_conv("context.b", context, window, Then::Relu);
-        self.push(Op::GlobalAveragePool, Vec::new(), "context");
-        self.push(Op::Flatten, Vec::new(), "context.flat");
-        self.push(Op::Dropout { ratio: 0.2 }, Vec::new(), "dropped");
-        let inputs = ["fc1.relu", "dropped"];
-        self.last = self.layers.push(Op::Concat, &inputs, Vec::new(), "both");
-        self.linear("fc2", first + context, second);
+        self.linear("fc2", first, second);
         self.push(Op::Relu, Vec::new(), "fc2.relu");
         self.linear("head", second, outputs);
         self.layers
@@ -334,7 +321,7 @@ impl Builder {
 
 /// Weights and biases of a convolution of single pixels whose outputs fall, for each channel, from
 /// 1 to 0 at levels of 2, 6, 10 and so on, and at black and at white; [`RAMP_LEVELS`] wide, and
-/// those at the ends one level.
+/// those at the ends one level. The weights are large, so that training moves the ramps little.
 fn ramps(scale: f32) -> (Weight, Weight) {
     let centres = (RAMP_LEVELS / 2..256).step_by(RAMP_LEVELS);
     let inner = centres.map(|centre| (centre as f32, RAMP_LEVELS as f32));
@@ -387,7 +374,6 @@ mod tests {
     #[test]
     fn quantiles_of_a_photo_are_seen() {
         let network = Architecture::Quantiles.build(3, 0);
-        assert!(network.nodes.iter().filter(|node| node.is_fixed).count() == 1);
         assert_eq!((network.input, network.outputs().unwrap()), ([3, SIDE, SIDE], 3));
         let (weight, bias) = ramps(1.0 / 64.0);
         let below = |ramp: usize, level: f32| {

@@ -83,8 +83,7 @@ impl Graph {
         let mut parameters: Vec<Parameter> = Vec::new();
         let mut numbers = BTreeMap::new();
         for node in &layers.nodes {
-            let trained =
-                if node.is_fixed { 0 } else { node.op.trained_weights(node.weights.len()) };
+            let trained = node.op.trained_weights(node.weights.len());
             for (index, name) in node.weights.iter().enumerate() {
                 let weight = layers.weight(node, name)?;
                 let trained = index < trained;
