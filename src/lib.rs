@@ -1,7 +1,7 @@
 //! Hearken hears a siren, thunder, breaking glass, a crying baby, and says so.
 //!
 //! Data flows one way: `capture` -> [`ring`] -> `spectrogram` -> `network` -> `decide` ->
-//! `publish`. The stages speak the words of [`signal`] and do not know each other; `supervise`
+//! `store` -> `publish`. The stages speak the words of [`signal`] and do not know each other; `supervise`
 //! wires them for the daemon and `cli` for everything else. ARCHITECTURE.md is the map.
 
 #![forbid(unsafe_code)]
@@ -36,8 +36,10 @@ pub mod hear;
 pub mod network;
 pub mod picture;
 pub mod publish;
+pub mod revive;
 pub mod ring;
 pub mod signal;
 pub mod spectrogram;
+pub mod store;
 pub mod supervise;
 pub mod train;

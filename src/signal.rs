@@ -2,6 +2,7 @@
 //! commands. Nothing here opens, waits or decides anything.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -52,14 +53,36 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = NotATime;
+
+    /// From RFC 3339 text.
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let time: jiff::Timestamp = text.parse().map_err(|_| NotATime)?;
+        i64::try_from(time.as_nanosecond()).map(Self).map_err(|_| NotATime)
+    }
+}
+
+/// Text that is no time in RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a time as in 2026-05-01T18:00:00Z")]
+pub struct NotATime;
+
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Where a source stands. `capture::faults` holds the one function that moves between these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceState {
     /// Being opened; no samples yet.
@@ -105,7 +128,7 @@ impl SourceState {
 }
 
 /// What is known of a source: the payload of its retained `status` topic.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceStatus {
     pub source: SourceName,
     pub state: SourceState,
@@ -127,17 +150,19 @@ pub struct SourceStatus {
     pub classified_windows: u64,
 }
 
-/// Which end of a sound an event message tells of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Which part of a sound an event message tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Start,
+    /// It is still on: kept, so that a crash does not lose how long it was, and told to nobody.
+    Update,
     End,
 }
 
 /// A sound that began or ended: the payload of the `event` topic. The start and the end of one
 /// sound carry the same `id`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     pub id: EventId,
     pub phase: Phase,
@@ -145,7 +170,7 @@ pub struct Event {
     pub source: SourceName,
     pub class: Arc<str>,
     pub start: Timestamp,
-    /// Absent in the start message.
+    /// Absent in the start message; in an update how far it was heard.
     pub end: Option<Timestamp>,
     /// Highest score so far, 0 to 1.
     pub score_peak: f32,
@@ -158,7 +183,7 @@ pub struct Event {
 }
 
 /// A UUIDv7: unique, and ordered by the time it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(uuid::Uuid);
 
@@ -175,6 +200,14 @@ impl Default for EventId {
     }
 }
 
+impl FromStr for EventId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -188,11 +221,31 @@ pub struct ClassScore {
     pub score: f32,
 }
 
+/// How the listener as a whole is: the payload of its retained `health` topic. Counters only grow.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeHealth {
+    /// Something does not work as it should: see `problems`.
+    pub degraded: bool,
+    /// In words for a person.
+    pub problems: Vec<String>,
+    /// Event messages that the broker has not acknowledged.
+    pub queued_messages: u64,
+    /// Of these, those that the broker refused and that are tried again.
+    pub refused_messages: u64,
+    /// Event messages given up because the queue was full.
+    pub dropped_messages: u64,
+    /// Events that could not be kept in the store.
+    pub unkept_events: u64,
+    /// Stages that were begun anew after a fault.
+    pub restarts: u64,
+}
+
 /// What the listening side tells the sinks (terminal, MQTT).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
     Event(Event),
     Status(SourceStatus),
+    Health(NodeHealth),
     Level { source: SourceName, at: Timestamp, dbfs: f32 },
     Scores { source: SourceName, at: Timestamp, top: Vec<ClassScore> },
 }

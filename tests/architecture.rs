@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which of our own modules a module may use. `signal` is everybody's.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("signal", &[]),
     ("ring", &[]),
+    ("revive", &[]),
     ("capture", &["ring"]),
     ("chart", &[]),
     ("picture", &[]),
@@ -18,11 +19,18 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     // The colour model: where these three meet.
     ("correct", &["network", "picture", "colour"]),
     ("decide", &[]),
-    ("publish", &[]),
+    ("publish", &["revive"]),
+    ("store", &[]),
     // The settings of every stage, to fill them in.
     (
         "config",
-        &["capture::settings", "decide::settings", "publish::settings", "spectrogram::settings"],
+        &[
+            "capture::settings",
+            "decide::settings",
+            "publish::settings",
+            "spectrogram::settings",
+            "store::settings",
+        ],
     ),
     // The sound model: where these three meet.
     ("hear", &["network", "spectrogram", "decide"]),
@@ -32,7 +40,18 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("evaluate", &["data", "network", "spectrogram", "decide", "hear", "colour"]),
     (
         "supervise",
-        &["capture", "ring", "spectrogram", "network", "decide", "publish", "config", "hear"],
+        &[
+            "capture",
+            "ring",
+            "spectrogram",
+            "network",
+            "decide",
+            "publish",
+            "config",
+            "hear",
+            "revive",
+            "store",
+        ],
     ),
     (
         "cli",
@@ -52,6 +71,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "picture",
             "colour",
             "correct",
+            "store",
         ],
     ),
     ("lib", &[]),
@@ -59,7 +79,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
 ];
 
 /// The one place that may import a foreign crate.
-const HOMES: [(&str, &str); 24] = [
+const HOMES: [(&str, &str); 26] = [
     ("cpal", "src/capture/device.rs"),
     ("alsa", "src/capture/device.rs"),
     ("symphonia", "src/capture/decode.rs"),
@@ -81,6 +101,8 @@ const HOMES: [(&str, &str); 24] = [
     ("tract_onnx", "src/network/"),
     ("rumqttc", "src/publish/"),
     ("rustls", "src/publish/"),
+    ("rusqlite", "src/store/"),
+    ("flacenc", "src/store/clips.rs"),
     ("toml", "src/config/"),
     ("sd_notify", "src/supervise/notify.rs"),
     ("clap", "src/cli/"),

@@ -6,6 +6,8 @@ mod config;
 mod correct;
 mod devices;
 mod eval;
+mod events;
+mod explain;
 mod folds;
 mod hear_file;
 mod model;
@@ -18,7 +20,10 @@ mod scatter;
 mod shift;
 mod soundscapes;
 mod spectrogram;
+mod state;
+mod status;
 mod train;
+mod when;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -31,7 +36,9 @@ use crate::config::ConfigError;
 use crate::correct::ColourModelError;
 use crate::hear::LoadError;
 use crate::publish::PublishError;
+use crate::store::{LockError, StoreError};
 use crate::supervise::RuleProblems;
+use crate::supervise::answer::AskError;
 
 /// A sound listener: hears a siren, thunder, breaking glass, a crying baby, and says so over MQTT.
 #[derive(Parser)]
@@ -45,6 +52,12 @@ struct Arguments {
 enum Command {
     /// Listen to the configured sources and report sounds on the terminal and over MQTT
     Run(run::Run),
+    /// Ask the running daemon how it is
+    Status(status::Status),
+    /// List the sounds that were heard
+    Events(events::Events),
+    /// Say why sounds did, or did not, become events
+    Explain(explain::Explain),
     /// List the input devices and the identifiers by which they are found again
     Devices(devices::Devices),
     /// Say what is heard in audio files, folders, or 227x227 spectrogram PNGs
@@ -126,6 +139,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Run(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Events(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Classify(command) => command.run(),
         Command::Spectrogram(command) => command.run(),
@@ -188,7 +204,12 @@ fn code(error: &anyhow::Error) -> u8 {
                 PublishError::ChoosePort { .. } | PublishError::TryAgain(_) => exit::UNAVAILABLE,
             };
         }
-        if cause.is::<DeviceError>() || cause.is::<record::NoMicrophone>() {
+        if cause.is::<DeviceError>()
+            || cause.is::<record::NoMicrophone>()
+            || cause.is::<LockError>()
+            || cause.is::<StoreError>()
+            || cause.is::<AskError>()
+        {
             return exit::UNAVAILABLE;
         }
     }

@@ -10,7 +10,7 @@ use super::overrides::Overrides;
 use super::problem::Problems;
 use super::raw::Table;
 use super::section::Section;
-use super::{LogLevel, LogSettings, Settings, mqtt, sources};
+use super::{LogLevel, LogSettings, Settings, mqtt, sources, store};
 use crate::decide::settings::{DetectionSettings, RuleOverride};
 
 /// Characters of a class's name.
@@ -38,12 +38,15 @@ pub(super) fn check(
     let mut found = Found::new(problems);
 
     let node = node(&mut root, environment);
+    let kept = store::check(&mut root, folder, environment, &mut found);
     let settings = Settings {
         model: model(&mut root, folder, &mut found),
         sources: sources::check(&mut root, folder, &mut found),
         hop_s: hop_s(&mut root, &mut found),
         detection: detection(&mut root, &mut found),
         publish: mqtt::check(&mut root, &node, folder, environment, &mut found),
+        clips: store::check_clips(&mut root, folder, &kept, &mut found),
+        store: kept,
         log: log(&mut root, &mut found),
         node,
     };

@@ -10,6 +10,7 @@ use super::{Settings, Source, mqtt};
 use crate::capture::settings::{DeviceSelect, Origin, PcmFormat};
 use crate::decide::settings::{DetectionSettings, RuleOverride};
 use crate::publish::settings::{Broker, PublishSettings, RemoteBroker};
+use crate::store::settings::{ClipSettings, StoreSettings};
 
 /// All settings as a configuration file that would give them again. Where a secret belongs stands a
 /// comment, or `<hidden>` within a command's arguments.
@@ -27,6 +28,8 @@ pub fn effective_text(settings: &Settings) -> String {
     out.value("hop_s", settings.hop_s);
     write_detection(&mut out, &settings.detection);
     write_mqtt(&mut out, &settings.publish);
+    write_store(&mut out, &settings.store);
+    write_clips(&mut out, settings.clips.as_ref());
     out.table("[log]");
     out.text("level", settings.log.level.as_str());
     out.0
@@ -159,6 +162,27 @@ fn write_mqtt(out: &mut Lines, publish: &PublishSettings) {
     if let Some(prefix) = &publish.discovery_prefix {
         out.text("prefix", prefix);
     }
+}
+
+fn write_store(out: &mut Lines, store: &StoreSettings) {
+    out.table("[store]");
+    out.value("enabled", store.enabled);
+    out.path("folder", &store.folder);
+    out.value("keep_days", store.keep_days);
+    out.value("size_max_mb", store.size_max_bytes >> 20);
+}
+
+fn write_clips(out: &mut Lines, clips: Option<&ClipSettings>) {
+    out.table("[clips]");
+    out.value("enabled", clips.is_some());
+    let Some(clips) = clips else { return };
+    out.path("folder", &clips.folder);
+    out.value("before_s", clips.before_s);
+    out.value("after_s", clips.after_s);
+    out.value("length_max_s", clips.length_max_s);
+    out.value("size_max_mb", clips.size_max_bytes >> 20);
+    out.list("classes", &clips.classes);
+    out.list("never_record", &clips.never_record);
 }
 
 fn write_remote(out: &mut Lines, remote: &RemoteBroker) {

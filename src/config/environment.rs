@@ -25,6 +25,9 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// The name of this host.
     pub host_name: Option<String>,
+    /// Where state is kept unless the configuration says otherwise: what systemd gives this
+    /// service, or else the user's folder for state (XDG base directories).
+    pub state_folder: PathBuf,
 }
 
 impl Environment {
@@ -33,6 +36,7 @@ impl Environment {
         let mut environment = Self {
             credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             host_name: host_name(),
+            state_folder: state_folder(),
             ..Self::default()
         };
         for (name, value) in std::env::vars_os() {
@@ -79,6 +83,18 @@ fn key(variable: &str) -> String {
         return variable.to_owned();
     }
     name.to_ascii_lowercase().replace("__", ".")
+}
+
+fn state_folder() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    // systemd names several folders with colons between them; the unit has one.
+    let services = variable("STATE_DIRECTORY").map(PathBuf::from);
+    let users = || {
+        let base = variable("XDG_STATE_HOME").map(PathBuf::from);
+        let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        base.or_else(home).map(|base| base.join("hearken"))
+    };
+    services.or_else(users).unwrap_or_else(|| PathBuf::from("/var/lib/hearken"))
 }
 
 /// The kernel's name for this host; elsewhere than on Linux, the shell's.

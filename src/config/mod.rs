@@ -17,6 +17,7 @@ mod raw;
 mod redact;
 mod section;
 mod sources;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use crate::capture::settings::{Origin, SourceSettings};
 use crate::decide::settings::DetectionSettings;
 use crate::publish::settings::PublishSettings;
 use crate::spectrogram::settings::ChannelChoice;
+use crate::store::settings::{ClipSettings, StoreSettings};
 use problem::Problems;
 
 pub use effective::effective_text;
@@ -55,6 +57,9 @@ pub struct Settings {
     pub hop_s: f32,
     pub detection: DetectionSettings,
     pub publish: PublishSettings,
+    pub store: StoreSettings,
+    /// `None`: no sound is kept.
+    pub clips: Option<ClipSettings>,
     pub log: LogSettings,
 }
 

@@ -141,6 +141,15 @@ impl Tracker {
         changes
     }
 
+    /// Every sound that is on, and how far it was heard to last.
+    pub fn open(&self) -> impl Iterator<Item = (Sound, f64)> {
+        self.classes.iter().enumerate().filter_map(|(index, class)| {
+            let open = class.as_ref()?.open?;
+            let heard_s = if open.still_on { open.heard_s } else { open.sound_end_s };
+            Some((open.tally.sound(index, open.start_s), heard_s))
+        })
+    }
+
     /// Ends every sound that is on: the source was lost, switched off, or ended, at `end_s`.
     pub fn close(&mut self, end_s: f64) -> Vec<Change> {
         let mut changes = Vec::new();

@@ -189,6 +189,32 @@ impl Layers {
         self.nodes.iter().rev().find(|node| node.op != Op::Flatten).filter(|n| n.op == Op::Gemm)
     }
 
+    /// The part of the network behind a value, which becomes the part's image.
+    pub fn behind(&self, value: &str) -> Result<Self, LayersError> {
+        let place = self.nodes.iter().position(|node| node.output == value);
+        let shape = place.and_then(|place| self.shapes().ok()?.get(place).copied());
+        let (Some(place), Some(input)) = (place, shape) else {
+            let why = "the network makes no such value".to_owned();
+            return Err(LayersError::Shape { node: value.to_owned(), why });
+        };
+        let mut part = Self::new(input);
+        for node in self.nodes.iter().skip(place + 1) {
+            let renamed = |name: &String| if name == value { Self::INPUT } else { name }.to_owned();
+            part.nodes
+                .push(Node { inputs: node.inputs.iter().map(renamed).collect(), ..node.clone() });
+            for name in &node.weights {
+                part.weights.insert(name.clone(), self.weight(node, name)?.clone());
+            }
+        }
+        part.shapes()?;
+        Ok(part)
+    }
+
+    /// Takes over the weights of a part of the network that was trained by itself.
+    pub fn take_weights(&mut self, part: Self) {
+        self.weights.extend(part.weights);
+    }
+
     /// Puts another last layer in the place of the old one: for each output the number of the old
     /// one that it goes on from, or `None` for small random weights. Returns the names of its
     /// weights.

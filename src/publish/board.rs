@@ -72,7 +72,11 @@ impl Board {
     /// late report can't bring back the topics of a source that was removed.
     pub fn report(&mut self, report: Report, now: Instant) {
         match report {
-            Report::Event(event) => self.event(&event),
+            Report::Event(event) => self.event(&event, None),
+            Report::Health(health) => {
+                let topic = self.topics.health();
+                self.outbox.set_retained(Rank::State, topic, payload::health(&health));
+            }
             Report::Status(status) if self.knows(&status.source) => {
                 let topic = self.topics.status(&status.source);
                 self.outbox.set_retained(Rank::State, topic, payload::status(&status));
@@ -158,13 +162,17 @@ impl Board {
         self.roster.sources.contains(source)
     }
 
-    fn event(&mut self, event: &Event) {
-        self.outbox.push_event(self.topics.event(&event.source), payload::event(event));
+    /// Takes an event; `kept` is its number in the store. That a sound goes on is not told.
+    pub fn event(&mut self, event: &Event, kept: Option<i64>) {
+        if event.phase == Phase::Update {
+            return;
+        }
+        self.outbox.push_event(self.topics.event(&event.source), payload::event(event), kept);
         let topic = self.topics.sound(&event.source, &event.class);
         if let Some(open) = self.sounds.get_mut(&topic) {
             match event.phase {
                 Phase::Start => open.insert(Arc::clone(&event.class)),
-                Phase::End => open.remove(&event.class),
+                Phase::End | Phase::Update => open.remove(&event.class),
             };
             let word = if open.is_empty() { OFF } else { ON };
             self.outbox.set_retained(Rank::State, topic, word.into());

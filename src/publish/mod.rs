@@ -1,10 +1,11 @@
 //! Publishing over MQTT: events, states and levels go out, commands come in. The rest of the
 //! program hands over [`Report`]s and never waits; one thread does the talking.
 //!
-//! `payload`, `discovery`, `queue`, `board`, `backoff`, `quiet` and `hub` are pure; `link` alone
+//! `payload`, `discovery`, `queue`, `board`, `backoff`, `quiet`, `allowance` and `hub` are pure; `link` alone
 //! knows the client library's protocol versions, `session` keeps a connection, and `broker` is the
 //! embedded one for when there is no other.
 
+mod allowance;
 pub mod backoff;
 mod board;
 mod broker;
@@ -28,11 +29,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::signal::{Command, Report, SourceName};
+use crate::signal::{Command, Event, Report, SourceName};
 
 use self::backoff::Pace;
 use self::board::Board;
 use self::link::Endpoint;
+pub use self::queue::Settled;
 use self::session::{Session, Shared};
 use self::settings::{Broker, ProtocolVersion, PublishSettings, RemoteBroker};
 pub use self::tls::TlsError;
@@ -55,8 +57,10 @@ pub struct Health {
     pub connected: bool,
     /// Events that the broker has not acknowledged.
     pub queued_events: usize,
-    /// Events lost because the queue was full, or that the broker refused.
+    /// Events lost because the queue was full.
     pub dropped_events: u64,
+    /// Events that the broker refused; they are tried again.
+    pub refused_events: usize,
     /// Events that the broker has acknowledged.
     pub delivered_events: u64,
     /// Connections after the first.
@@ -141,6 +145,7 @@ pub fn start_paced(
             pace,
             commands,
             complaints: quiet::Quiet::default(),
+            allowance: allowance::Allowance::default(),
         };
         run(&runtime, session, listener);
         // A name look-up that hangs must not hold up the end.
@@ -207,6 +212,20 @@ impl Publisher {
         }
     }
 
+    /// Takes an event over; `kept` is its number in the store, which [`Self::take_settled`] gives
+    /// back when the broker has it. Never waits.
+    pub fn tell(&self, event: &Event, kept: Option<i64>) {
+        if self.ended.is_some() {
+            self.shared.lock().board.event(event, kept);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// What became of events with numbers since this was last asked.
+    pub fn take_settled(&self) -> Settled {
+        self.shared.lock().board.outbox.take_settled()
+    }
+
     /// Shows other sources and classes, after a reload: what is gone has its retained topics and
     /// its Home Assistant entities removed.
     pub fn announce(&self, roster: Roster) {
@@ -223,6 +242,7 @@ impl Publisher {
             queued_events: state.board.outbox.queued_events(),
             dropped_events: state.board.outbox.dropped_events(),
             delivered_events: state.board.outbox.delivered_events(),
+            refused_events: state.board.outbox.refused_events(),
             ..state.health.clone()
         }
     }

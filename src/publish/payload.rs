@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::signal::{ClassScore, Command, Event, SourceName, SourceStatus, Timestamp};
+use crate::signal::{ClassScore, Command, Event, NodeHealth, SourceName, SourceStatus, Timestamp};
 
 /// A command is `ON` or `OFF`; nobody needs more bytes than this to say so.
 pub const COMMAND_BYTES_MAX: usize = 16;
@@ -46,6 +46,11 @@ impl Topics {
     /// `online` or `offline`, retained; also the last will.
     pub fn available(&self) -> Arc<str> {
         format!("{}/available", self.base).into()
+    }
+
+    /// JSON state of the whole listener, retained.
+    pub fn health(&self) -> Arc<str> {
+        format!("{}/health", self.base).into()
     }
 
     /// JSON status of a source, retained.
@@ -230,6 +235,11 @@ pub fn status(status: &SourceStatus) -> Vec<u8> {
     json(status)
 }
 
+/// Payload of the listener's health.
+pub fn health(health: &NodeHealth) -> Vec<u8> {
+    json(health)
+}
+
 /// None of our payloads can fail to serialise (text keys, no maps); should one ever, an empty
 /// object is sent rather than nothing noticed.
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -257,6 +267,7 @@ mod tests {
     fn topics_follow_the_table() {
         let topics = topics();
         assert_eq!(&*topics.available(), "hearken/attic/available");
+        assert_eq!(&*topics.health(), "hearken/attic/health");
         assert_eq!(&*topics.status("door"), "hearken/attic/door/status");
         assert_eq!(&*topics.sound("door", "Dog bark"), "hearken/attic/door/sound/dog_bark");
         assert_eq!(&*topics.event("door"), "hearken/attic/door/event");

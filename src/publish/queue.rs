@@ -48,12 +48,31 @@ pub struct Outgoing {
     pub token: Option<Token>,
 }
 
+/// Where a queued event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    Waiting,
+    InFlight,
+    /// The broker did not want it; it is asked again later.
+    Refused,
+}
+
 #[derive(Debug)]
 struct QueuedEvent {
     sequence: u64,
     topic: Arc<str>,
     payload: Vec<u8>,
-    in_flight: bool,
+    stand: Stand,
+    /// The number under which the store keeps it.
+    kept: Option<i64>,
+}
+
+/// What became of events that the store keeps: the numbers of those that the broker has, and of
+/// those that were given up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    pub arrived: Vec<i64>,
+    pub dropped: Vec<i64>,
 }
 
 #[derive(Debug)]
@@ -79,6 +98,8 @@ pub struct Outbox {
     next_number: u64,
     dropped_events: u64,
     delivered_events: u64,
+    /// Not yet told to the store.
+    settled: Settled,
 }
 
 impl Outbox {
@@ -94,18 +115,37 @@ impl Outbox {
             next_number: 1,
             dropped_events: 0,
             delivered_events: 0,
+            settled: Settled::default(),
         }
     }
 
-    /// Appends an event. Of a full queue the oldest event that is not on its way goes, or the
-    /// oldest of all.
-    pub fn push_event(&mut self, topic: Arc<str>, payload: Vec<u8>) {
+    /// Appends an event; `kept` is its number in the store. Of a full queue the oldest event that is
+    /// not on its way goes, or the oldest of all.
+    pub fn push_event(&mut self, topic: Arc<str>, payload: Vec<u8>, kept: Option<i64>) {
         if self.events.len() >= self.events_max {
-            let waiting = self.events.iter().position(|event| !event.in_flight);
+            let waiting = self.events.iter().position(|event| event.stand != Stand::InFlight);
             self.drop_event(waiting.unwrap_or(0));
         }
         let sequence = self.number();
-        self.events.push_back(QueuedEvent { sequence, topic, payload, in_flight: false });
+        let stand = Stand::Waiting;
+        self.events.push_back(QueuedEvent { sequence, topic, payload, stand, kept });
+    }
+
+    /// What became of the store's events since this was last asked.
+    pub fn take_settled(&mut self) -> Settled {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Lets refused events be tried again.
+    pub fn retry_refused(&mut self) {
+        for event in self.events.iter_mut().filter(|event| event.stand == Stand::Refused) {
+            event.stand = Stand::Waiting;
+        }
+    }
+
+    /// Events that the broker refused and that wait to be tried again.
+    pub fn refused_events(&self) -> usize {
+        self.events.iter().filter(|event| event.stand == Stand::Refused).count()
     }
 
     /// Sets the retained value of a topic; nothing happens if it has this value. An empty value
@@ -202,25 +242,33 @@ impl Outbox {
     pub fn acknowledge(&mut self, token: &Token) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match token {
+            Token::Event { sequence } => self.deliver_event(*sequence),
+            Token::Retained { topic, revision, step } => self.confirm(topic, *revision, *step),
+        }
+    }
+
+    /// The broker does not want it. An event is kept, for a broker whose permissions may be
+    /// corrected; a retained value is left until it changes.
+    pub fn refuse(&mut self, token: &Token) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match token {
             Token::Event { sequence } => {
-                if self.remove_event(*sequence) {
-                    self.delivered_events += 1;
+                let refused = self.events.iter_mut().find(|event| event.sequence == *sequence);
+                if let Some(event) = refused {
+                    event.stand = Stand::Refused;
                 }
             }
             Token::Retained { topic, revision, step } => self.confirm(topic, *revision, *step),
         }
     }
 
-    /// The broker does not want it, and will not want it next time either.
-    pub fn refuse(&mut self, token: &Token) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        match token {
-            Token::Event { sequence } => {
-                if self.remove_event(*sequence) {
-                    self.dropped_events += 1;
-                }
-            }
-            Token::Retained { topic, revision, step } => self.confirm(topic, *revision, *step),
+    /// It can't be said to any broker.
+    pub fn give_up(&mut self, token: &Token) {
+        self.refuse(token);
+        if let Token::Event { sequence } = token
+            && let Some(place) = self.events.iter().position(|event| event.sequence == *sequence)
+        {
+            self.drop_event(place);
         }
     }
 
@@ -231,7 +279,7 @@ impl Outbox {
         self.in_flight = 0;
         self.momentary.clear();
         for event in &mut self.events {
-            event.in_flight = false;
+            event.stand = Stand::Waiting;
         }
         for (topic, slot) in &mut self.retained {
             slot.in_flight = false;
@@ -239,9 +287,10 @@ impl Outbox {
         }
     }
 
-    /// Whether everything reliable was said and acknowledged.
+    /// Whether everything reliable was said and acknowledged, or refused.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty() && self.due.is_empty() && self.in_flight == 0
+        let all_refused = self.events.iter().all(|event| event.stand == Stand::Refused);
+        all_refused && self.due.is_empty() && self.in_flight == 0
     }
 
     /// Events that the broker has not acknowledged.
@@ -249,7 +298,7 @@ impl Outbox {
         self.events.len()
     }
 
-    /// Events lost because the queue was full, or that the broker refused.
+    /// Events lost because the queue was full.
     pub fn dropped_events(&self) -> u64 {
         self.dropped_events
     }
@@ -272,8 +321,8 @@ impl Outbox {
     }
 
     fn next_event(&mut self) -> Option<Outgoing> {
-        let event = self.events.iter_mut().find(|event| !event.in_flight)?;
-        event.in_flight = true;
+        let event = self.events.iter_mut().find(|event| event.stand == Stand::Waiting)?;
+        event.stand = Stand::InFlight;
         Some(Outgoing {
             topic: Arc::clone(&event.topic),
             payload: event.payload.clone(),
@@ -301,14 +350,18 @@ impl Outbox {
         self.due.insert((slot.rank, Arc::clone(topic)));
     }
 
-    fn remove_event(&mut self, sequence: u64) -> bool {
+    fn deliver_event(&mut self, sequence: u64) {
         let found = self.events.iter().position(|event| event.sequence == sequence);
-        found.and_then(|index| self.events.remove(index)).is_some()
+        if let Some(event) = found.and_then(|index| self.events.remove(index)) {
+            self.delivered_events += 1;
+            self.settled.arrived.extend(event.kept);
+        }
     }
 
     fn drop_event(&mut self, index: usize) {
-        if self.events.remove(index).is_some() {
+        if let Some(event) = self.events.remove(index) {
             self.dropped_events += 1;
+            self.settled.dropped.extend(event.kept);
         }
     }
 
@@ -334,7 +387,7 @@ mod tests {
     fn events_leave_on_acknowledgement_only_and_in_order() {
         let mut outbox = Outbox::new(10);
         for name in ["a", "b", "c"] {
-            outbox.push_event("event".into(), name.into());
+            outbox.push_event("event".into(), name.into(), None);
         }
         let (_, first, token) = take(&mut outbox);
         let (_, second, _) = take(&mut outbox);
@@ -352,14 +405,48 @@ mod tests {
     #[test]
     fn a_full_queue_drops_the_oldest_that_waits() {
         let mut outbox = Outbox::new(2);
-        outbox.push_event("event".into(), "a".into());
+        outbox.push_event("event".into(), "a".into(), None);
         let (_, _, token) = take(&mut outbox);
-        outbox.push_event("event".into(), "b".into());
-        outbox.push_event("event".into(), "c".into());
+        outbox.push_event("event".into(), "b".into(), None);
+        outbox.push_event("event".into(), "c".into(), None);
         assert_eq!((outbox.queued_events(), outbox.dropped_events()), (2, 1));
         outbox.acknowledge(&token);
         assert_eq!(take(&mut outbox).1, "c");
         assert_eq!((outbox.delivered_events(), outbox.dropped_events()), (1, 1));
+    }
+
+    #[test]
+    fn the_store_is_told_what_became_of_its_events() {
+        let mut outbox = Outbox::new(3);
+        for kept in 1..=4 {
+            outbox.push_event("event".into(), kept.to_string().into(), Some(kept));
+        }
+        let (_, _, token) = take(&mut outbox);
+        outbox.acknowledge(&token);
+        assert_eq!(outbox.take_settled(), Settled { arrived: vec![2], dropped: vec![1] });
+        assert_eq!(outbox.take_settled(), Settled::default());
+    }
+
+    #[test]
+    fn a_refused_event_is_kept_and_tried_again() {
+        let mut outbox = Outbox::new(3);
+        outbox.push_event("event".into(), "a".into(), Some(1));
+        outbox.push_event("event".into(), "b".into(), Some(2));
+        let (_, _, token) = take(&mut outbox);
+        outbox.refuse(&token);
+        assert_eq!((outbox.refused_events(), outbox.queued_events()), (1, 2));
+        let (_, payload, token) = take(&mut outbox);
+        assert_eq!(payload, "b", "the others go on");
+        outbox.acknowledge(&token);
+        assert!(outbox.is_idle() && outbox.next_reliable().is_none());
+        outbox.retry_refused();
+        assert_eq!(take(&mut outbox).1, "a");
+        outbox.connection_lost();
+        let (_, payload, token) = take(&mut outbox);
+        assert_eq!(payload, "a");
+        outbox.acknowledge(&token);
+        assert_eq!(outbox.take_settled(), Settled { arrived: vec![2, 1], dropped: vec![] });
+        assert_eq!(outbox.dropped_events(), 0);
     }
 
     #[test]
@@ -468,7 +555,7 @@ mod tests {
                 match act {
                     Act::Push => {
                         pushed += 1;
-                        outbox.push_event("event".into(), pushed.to_string().into_bytes());
+                        outbox.push_event("event".into(), pushed.to_string().into_bytes(), None);
                     }
                     Act::State(topic, value) => {
                         wanted.insert(topic.to_string(), vec![value]);

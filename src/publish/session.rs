@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use crate::signal::Command;
 
 use super::Health;
+use super::allowance::Allowance;
 use super::backoff::{Backoff, Pace};
 use super::board::Board;
 use super::link::{Endpoint, Link, LinkEvent};
@@ -29,6 +30,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(300);
 const LOOK_AROUND: Duration = Duration::from_secs(3);
 /// How often stuck acknowledgements are looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How often events that the broker refused are tried again.
+const RETRY_REFUSED_EVERY: Duration = Duration::from_secs(60);
 
 /// What the publisher's callers and its thread share. The lock is held for moments only, never
 /// across anything that waits.
@@ -75,6 +78,7 @@ pub struct Session<'a> {
     pub pace: Pace,
     pub commands: crossbeam_channel::Sender<Command>,
     pub complaints: Quiet,
+    pub allowance: Allowance,
 }
 
 /// How a connection ended.
@@ -139,6 +143,10 @@ impl Session<'_> {
                         let reason = "the broker stopped acknowledging messages".to_owned();
                         return Ended::Lost { reason, lasted: talk.lasted() };
                     }
+                    if talk.retried_at.elapsed() >= RETRY_REFUSED_EVERY {
+                        talk.retried_at = Instant::now();
+                        self.shared.lock().board.outbox.retry_refused();
+                    }
                 }
                 () = at(give_up_at) => {}
                 () = at(announce_at) => {
@@ -166,7 +174,7 @@ impl Session<'_> {
         while let Some(outgoing) = state.board.outbox.next_reliable() {
             if let Some(token) = talk.publish(outgoing) {
                 tracing::error!(?token, "not a topic: this message is left out");
-                state.board.outbox.refuse(&token);
+                state.board.outbox.give_up(&token);
             }
         }
         while talk.unsent_momentary < MOMENTARY_MAX {
@@ -254,6 +262,7 @@ impl Session<'_> {
             parse_command(&self.topics, state.board.sources(), topic, payload, retained)
         };
         let refused = match parsed {
+            Ok(_) if !self.allowance.take(Instant::now()) => super::payload::Nonsense::TooMany,
             Ok(command) => match self.commands.try_send(command) {
                 Ok(()) => return,
                 Err(_) => super::payload::Nonsense::TooMany,
@@ -334,6 +343,8 @@ struct Talk {
     connected_at: Option<Instant>,
     announce_at: Option<Instant>,
     looked_around_at: Option<Instant>,
+    /// When refused events were last tried again.
+    retried_at: Instant,
     /// QoS 1 messages that the link has, in order, not yet sent.
     handed_over: VecDeque<(Token, Instant)>,
     unsent_momentary: usize,
@@ -350,6 +361,7 @@ impl Talk {
             connected_at: None,
             announce_at: None,
             looked_around_at: None,
+            retried_at: Instant::now(),
             handed_over: VecDeque::new(),
             unsent_momentary: 0,
             unacknowledged: HashMap::new(),

@@ -34,13 +34,13 @@ pub struct AnalyseJob {
 impl AnalyseJob {
     /// Analyses one stream after the other.
     pub fn run(self) {
-        let mut streams = 0_u64;
         while let Ok(mut feed) = self.feeds.recv() {
             let mut opened_at = feed.opened_at;
             loop {
                 // What lies between two streams was not heard.
-                self.board.gaps.add(u64::from(streams > 0));
-                streams += 1;
+                self.board.gaps.add(u64::from(self.board.streams.get() > 0));
+                self.board.streams.add(1);
+                let streams = self.board.streams.get();
                 let format = InputFormat {
                     sample_rate_hz: feed.sample_rate_hz,
                     channels: feed.channels,

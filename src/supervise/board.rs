@@ -15,6 +15,8 @@ pub struct Board {
     pub produced_windows: Counter,
     /// Hops of audio analysed, with a window or (in the first seconds) without.
     pub slices: Counter,
+    /// Streams begun: a new one with each reopening and each pause.
+    pub streams: Counter,
     level_dbfs: AtomicU32,
 }
 
@@ -42,6 +44,7 @@ impl Board {
             classified_windows: Counter::default(),
             produced_windows: Counter::default(),
             slices: Counter::default(),
+            streams: Counter::default(),
             level_dbfs: AtomicU32::new(f32::NAN.to_bits()),
         }
     }

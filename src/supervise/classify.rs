@@ -6,15 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Select};
 
+use super::answer::Known;
 use super::board::Board;
 use super::lane::{Delivery, TimedSlice};
-use crate::decide::{Change, Heard, Rules, Tracker};
+use super::scores::Scored;
+use crate::decide::{Change, Heard, Rules, Sound, Tracker};
 use crate::hear::{Judge, SoundModel};
 use crate::network::ModelError;
 use crate::signal::{Event, EventId, Phase, Report, SourceName, Timestamp};
 
 /// Scores in a `scores` report.
 const TOP: usize = 5;
+/// How often it is noted that a sound goes on, in seconds of its stream. A crash loses no more of
+/// its length than this.
+const NOTED_EVERY_S: f64 = 5.0;
 
 /// What the thread knows of one source.
 pub struct Listened {
@@ -35,6 +40,8 @@ pub struct ClassifyJob<S> {
     pub scores: bool,
     /// Once set, windows are no longer judged: the end is near.
     pub hurry: Arc<AtomicBool>,
+    /// Remembers what was judged.
+    pub known: Arc<Known>,
     pub sink: S,
 }
 
@@ -46,7 +53,12 @@ struct Ear {
     on: Vec<On>,
     /// The newest position and its time, to turn positions into times.
     anchor: (f64, Timestamp),
+    /// Position at which it was last noted that sounds go on.
+    noted_s: f64,
 }
+
+/// What the thread remembers from window to window.
+pub struct Ears(Vec<Ear>);
 
 /// A sound that is on, as its start was reported.
 #[derive(Clone, Copy)]
@@ -57,11 +69,19 @@ struct On {
 }
 
 impl<S: Fn(Report)> ClassifyJob<S> {
-    /// Judges windows as they come, whichever source they come from. An error is the network's
+    /// A fresh memory for [`Self::run`].
+    pub fn ears(&self) -> Ears {
+        Ears(self.sources.iter().map(|_| Ear::new(&self.rules)).collect())
+    }
+
+    /// Judges windows as they come, whichever source they come from. When this is called again
+    /// after a panic, what was on is closed first, so that it has an end. An error is the network's
     /// own and means that nothing can be judged any more.
-    pub fn run(self) -> Result<(), ModelError> {
+    pub fn run(&self, Ears(ears): &mut Ears) -> Result<(), ModelError> {
+        for (source, ear) in self.sources.iter().zip(ears.iter_mut()) {
+            self.begin_stream(source, ear, ear.stream);
+        }
         let mut judge = self.model.judge()?;
-        let mut ears: Vec<Ear> = self.sources.iter().map(|_| Ear::new(&self.rules)).collect();
         let mut select = Select::new();
         let lanes: Vec<usize> =
             self.sources.iter().map(|source| select.recv(&source.deliveries)).collect();
@@ -72,7 +92,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
             let lane = ready.index();
             if lane == rules_lane {
                 match ready.recv(&self.new_rules) {
-                    Ok(rules) => self.change_rules(&rules, &mut ears),
+                    Ok(rules) => self.change_rules(&rules, ears),
                     Err(_) => select.remove(rules_lane),
                 }
                 continue;
@@ -119,6 +139,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         }
         ear.tracker = Tracker::new(ear.tracker.rules().clone());
         ear.stream = stream;
+        ear.noted_s = 0.0;
     }
 
     fn judge(
@@ -146,14 +167,29 @@ impl<S: Fn(Report)> ClassifyJob<S> {
             level_dbfs: slice.window_level_dbfs,
             first: slice.first,
         };
-        for change in ear.tracker.step(heard) {
+        let changes = ear.tracker.step(heard);
+        let news = !changes.is_empty();
+        for change in changes {
             self.report(source, ear, change);
+        }
+        if news || slice.end_s - ear.noted_s >= NOTED_EVERY_S {
+            self.note_open(source, ear, slice.end_s);
         }
         if self.scores {
             let top = self.model.top(&scores, TOP);
             let (source, at) = (Arc::clone(&source.source), timed.end_at);
             (self.sink)(Report::Scores { source, at, top });
         }
+        let scored = Scored {
+            stream: timed.stream,
+            start_s: slice.end_s - self.model.recipe.window_s(),
+            end_s: slice.end_s,
+            end_at: timed.end_at,
+            level_dbfs: slice.window_level_dbfs,
+            first: slice.first,
+            scores,
+        };
+        self.known.scores.push(&source.source, scored);
         Ok(())
     }
 
@@ -181,9 +217,32 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         if end_s.is_none() {
             ear.on.push(on);
         }
-        let event = Event {
+        let phase = if end_s.is_some() { Phase::End } else { Phase::Start };
+        (self.sink)(Report::Event(self.event(source, on, phase, sound, end_s)));
+    }
+
+    /// Lets the store know how long the sounds that are on have been heard.
+    fn note_open(&self, source: &Listened, ear: &mut Ear, now_s: f64) {
+        ear.noted_s = now_s;
+        for (sound, heard_s) in ear.tracker.open() {
+            if let Some(&on) = ear.on.iter().find(|on| on.class == sound.class) {
+                let event = self.event(source, on, Phase::Update, sound, Some(heard_s));
+                (self.sink)(Report::Event(event));
+            }
+        }
+    }
+
+    fn event(
+        &self,
+        source: &Listened,
+        on: On,
+        phase: Phase,
+        sound: Sound,
+        end_s: Option<f64>,
+    ) -> Event {
+        Event {
             id: on.id,
-            phase: if end_s.is_some() { Phase::End } else { Phase::Start },
+            phase,
             node: Arc::clone(&self.node),
             source: Arc::clone(&source.source),
             class: self.model.classes.get(sound.class).map_or_else(|| "".into(), Arc::clone),
@@ -194,8 +253,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
             score_mean: sound.score_mean,
             level_dbfs: sound.level_dbfs.max(Board::FLOOR_DBFS),
             model: Arc::clone(&self.model.digest),
-        };
-        (self.sink)(Report::Event(event));
+        }
     }
 }
 
@@ -207,6 +265,12 @@ impl Ear {
 
     fn new(rules: &Rules) -> Self {
         let anchor = (0.0, Timestamp::from_nanos(0));
-        Self { tracker: Tracker::new(rules.clone()), stream: 0, on: Vec::new(), anchor }
+        Self {
+            tracker: Tracker::new(rules.clone()),
+            stream: 0,
+            on: Vec::new(),
+            anchor,
+            noted_s: 0.0,
+        }
     }
 }

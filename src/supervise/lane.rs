@@ -35,6 +35,7 @@ pub struct Delivery {
 }
 
 /// The sending end of one source.
+#[derive(Clone)]
 pub struct Lane {
     sender: Sender<Delivery>,
     /// The same queue's other end, to take out what is too old; `None`: wait for room instead.

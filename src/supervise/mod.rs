@@ -1,18 +1,22 @@
 //! The daemon: wires the stages, watches them, answers signals and commands, and ends cleanly.
 
 mod analyse;
+pub mod answer;
 mod board;
 mod classify;
 mod clock;
+mod keep;
 mod lane;
 pub mod notify;
 mod reload;
+mod scores;
 mod sinks;
 mod source;
+mod terminal;
 mod watchdog;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -24,11 +28,17 @@ use crate::config::{ConfigError, Settings};
 use crate::decide::{RuleProblem, Rules};
 use crate::hear::SoundModel;
 use crate::publish::Roster;
-use crate::signal::{Command, Report, SourceState};
+use crate::publish::settings::Broker;
+use crate::revive::{Restarts, revived};
+use crate::signal::{Command, NodeHealth, Report, SourceState, Timestamp};
+use crate::store::{FolderLock, LockError};
+use answer::{Answering, BrokerStatus, Known, NodeStatus};
 use classify::{ClassifyJob, Listened};
+use scores::ScoreLog;
 use sinks::Sinks;
-pub use sinks::{EventFormat, EventWriter};
 use source::LiveSource;
+pub use terminal::{EventFormat, EventWriter};
+use watchdog::Stuck;
 
 /// How often the supervisor looks at everything.
 const TICK: Duration = Duration::from_millis(100);
@@ -87,8 +97,20 @@ struct Daemon {
     signals: signal_hook::iterator::Signals,
     notifier: notify::Notifier,
     reread: Reread,
-    /// Those that have been said.
-    dropped_events: u64,
+    restarts: Arc<Restarts>,
+    known: Arc<Known>,
+    told: Told,
+    started: Timestamp,
+    // Let go of at the end, in this order.
+    _answering: Option<Answering>,
+    _lock: Option<FolderLock>,
+}
+
+/// What has been said, so that it is said once.
+#[derive(Default)]
+struct Told {
+    dropped_messages: u64,
+    health: Option<NodeHealth>,
 }
 
 impl Daemon {
@@ -103,7 +125,10 @@ impl Daemon {
         let rules = model.rules(&settings.detection).map_err(RuleProblems)?;
         let (commands_in, commands) = bounded(MESSAGES_MAX);
         let roster = roster(&settings, &model, &rules);
-        let sinks = Sinks::start(settings.publish.clone(), roster, commands_in, events)?;
+        let lock = settings.store.enabled.then(|| FolderLock::take(&settings.store.folder));
+        let lock = lock_or_complain(lock)?;
+        let (publish, store) = (settings.publish.clone(), settings.store.clone());
+        let sinks = Sinks::start(publish, store, roster, commands_in, events)?;
         let sinks = Arc::new(sinks);
         let (states_in, states) = bounded(MESSAGES_MAX);
         let mut sources = Vec::new();
@@ -118,6 +143,13 @@ impl Daemon {
             });
             sources.push(live);
         }
+        let known = Arc::new(Known {
+            status: Mutex::new(None),
+            rules: Mutex::new(rules.clone()),
+            scores: ScoreLog::new(sources.iter().map(|source| Arc::clone(&source.name))),
+            classes: model.classes.clone(),
+        });
+        let answering = lock.as_ref().and_then(|_| answering(&settings, &known));
         let (new_rules, rules_in) = bounded(1);
         let hurry = Arc::new(AtomicBool::new(false));
         let sink = Arc::clone(&sinks);
@@ -129,9 +161,11 @@ impl Daemon {
             new_rules: rules_in,
             scores: settings.publish.scores,
             hurry: Arc::clone(&hurry),
+            known: Arc::clone(&known),
             sink: move |report| sink.send(report),
         };
-        let classified = spawn_classification(job)?;
+        let restarts = Arc::new(Restarts::default());
+        let classified = spawn_classification(job, Arc::clone(&restarts))?;
         let notifier = notify::Notifier::from_environment();
         notifier.ready();
         Ok(Self {
@@ -147,7 +181,12 @@ impl Daemon {
             signals,
             notifier,
             reread,
-            dropped_events: 0,
+            restarts,
+            known,
+            told: Told::default(),
+            started: Timestamp::now(),
+            _lock: lock,
+            _answering: answering,
         })
     }
 
@@ -177,10 +216,10 @@ impl Daemon {
             let levels = now.duration_since(last_level) >= LEVEL_EVERY;
             if levels {
                 last_level = now;
-                self.note_dropped_events();
+                self.tell_health();
             }
             self.tell(now, elapsed, levels);
-            if let Err(error) = self.check_stages() {
+            if let Err(error) = self.check_stages(now) {
                 self.shut_down(Outcome::Asked)?;
                 return Err(error);
             }
@@ -202,16 +241,29 @@ impl Daemon {
         }
     }
 
-    /// A stage that ends by itself has failed.
-    fn check_stages(&self) -> anyhow::Result<()> {
+    /// A source that has failed is started again; the other stages see to that themselves, and
+    /// have given up when they end.
+    fn check_stages(&mut self, now: Instant) -> anyhow::Result<()> {
         if let Ok(result) = self.classified.try_recv() {
             result?;
             anyhow::bail!("the classification ended by itself");
         }
-        match self.sources.iter().find(|source| source.has_died()) {
-            Some(source) => anyhow::bail!("{}: the analysis ended by itself", source.name),
-            None => Ok(()),
+        if self.sinks.has_died() {
+            anyhow::bail!("the store's thread ended by itself");
         }
+        let window = Duration::from_secs_f64(self.model.recipe.window_s());
+        for source in &mut self.sources {
+            if source.pulse.stuck(window) == Some(Stuck::Classification) {
+                anyhow::bail!("the classification stands still: windows of {} wait", source.name);
+            }
+            if let Some(why) = source.failure(window) {
+                let pause = self.restarts.note(&source.name, now)?;
+                tracing::error!(source = %source.name, "{why}; it is started again in {pause:?}");
+                source.fail(now + pause);
+            }
+            source.renew(now);
+        }
+        Ok(())
     }
 
     /// What MQTT asks for.
@@ -233,19 +285,81 @@ impl Daemon {
             }
             let level = source.board.level().filter(|_| levels && source.state().is_hearing());
             if let Some(dbfs) = level {
-                let (source, at) = (Arc::clone(&source.name), crate::signal::Timestamp::now());
+                let (source, at) = (Arc::clone(&source.name), Timestamp::now());
                 self.sinks.send(Report::Level { source, at, dbfs });
             }
         }
     }
 
-    /// Lost events are said, not only counted.
-    fn note_dropped_events(&mut self) {
-        let dropped = self.sinks.dropped_events();
-        if dropped > self.dropped_events {
-            let more = dropped - self.dropped_events;
-            tracing::error!("{more} events were lost on the way to the broker, {dropped} in all");
-            self.dropped_events = dropped;
+    /// Says how the listener is, when that has changed.
+    fn tell_health(&mut self) {
+        let health = self.health();
+        if health.dropped_messages > self.told.dropped_messages {
+            let more = health.dropped_messages - self.told.dropped_messages;
+            let all = health.dropped_messages;
+            tracing::error!(
+                "{more} event messages were given up: more than mqtt.queue_events_max waited; {all} in all"
+            );
+            self.told.dropped_messages = all;
+        }
+        let news = |told: &NodeHealth| {
+            // What waits changes all the time; its end is of interest, not its course.
+            let calm = |health: &NodeHealth| NodeHealth {
+                queued_messages: health.queued_messages.min(1),
+                ..health.clone()
+            };
+            calm(told) != calm(&health)
+        };
+        if self.told.health.as_ref().is_none_or(news) {
+            self.sinks.send(Report::Health(health.clone()));
+            self.told.health = Some(health.clone());
+        }
+        let status = self.status(health);
+        *self.known.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    fn status(&self, health: NodeHealth) -> NodeStatus {
+        let publishing = self.sinks.publishing();
+        let address = match &self.settings.publish.broker {
+            Broker::Off => None,
+            Broker::Embedded { port } => Some(format!("127.0.0.1:{port} (embedded)")),
+            Broker::Remote(remote) => Some(format!("{}:{}", remote.host, remote.port)),
+        };
+        let store = &self.settings.store;
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: Arc::clone(&self.settings.node),
+            process: std::process::id(),
+            started: self.started,
+            model: Arc::clone(&self.model.digest),
+            health,
+            broker: address.map(|address| BrokerStatus {
+                address,
+                connected: publishing.connected,
+                delivered_messages: publishing.delivered_events,
+                reconnects: publishing.reconnects,
+                last_error: publishing.last_error,
+            }),
+            store: store.enabled.then(|| store.database()),
+            sources: self.sources.iter().map(LiveSource::status).collect(),
+        }
+    }
+
+    fn health(&self) -> NodeHealth {
+        let (publishing, store) = (self.sinks.publishing(), self.sinks.store());
+        let mut problems: Vec<String> = store.problem.into_iter().chain(store.mishap).collect();
+        if publishing.refused_events > 0 {
+            problems
+                .push(format!("the broker refuses {} event messages", publishing.refused_events));
+        }
+        NodeHealth {
+            degraded: !problems.is_empty(),
+            problems,
+            queued_messages: publishing.queued_events as u64,
+            refused_messages: publishing.refused_events as u64,
+            dropped_messages: publishing.dropped_events,
+            unkept_events: store.unkept,
+            restarts: self.restarts.total(),
         }
     }
 
@@ -316,16 +430,47 @@ impl Daemon {
 
 fn spawn_classification<S: Fn(Report) + Send + 'static>(
     job: ClassifyJob<S>,
+    restarts: Arc<Restarts>,
 ) -> anyhow::Result<Receiver<anyhow::Result<()>>> {
     let (ended, classified) = bounded(1);
     std::thread::Builder::new()
         .name("classify".to_owned())
         .spawn(move || {
+            let mut ears = job.ears();
+            let result = match revived("the classification", &restarts, || job.run(&mut ears)) {
+                Ok(result) => result.context("the network failed"),
+                Err(error) => Err(error.into()),
+            };
             // Only fails when nobody is left to hear it.
-            let _ = ended.send(job.run().context("the network failed"));
+            let _ = ended.send(result);
         })
         .context("the classification can't be started")?;
     Ok(classified)
+}
+
+/// Without a socket, nobody can ask; that is no reason not to listen.
+fn answering(settings: &Settings, known: &Arc<Known>) -> Option<Answering> {
+    let path = settings.store.socket();
+    let started = Answering::start(&path, Arc::clone(known));
+    if let Err(error) = &started {
+        tracing::warn!("`hearken status` can't be answered: {}: {error}", path.display());
+    }
+    started.ok()
+}
+
+/// A state folder that can't be written to does not keep anybody from listening; one that another
+/// process uses does.
+fn lock_or_complain(
+    lock: Option<Result<FolderLock, LockError>>,
+) -> Result<Option<FolderLock>, LockError> {
+    match lock {
+        Some(Err(error @ LockError::Unusable { .. })) => {
+            tracing::error!("{error}");
+            Ok(None)
+        }
+        Some(lock) => lock.map(Some),
+        None => Ok(None),
+    }
 }
 
 fn roster(settings: &Settings, model: &SoundModel, rules: &Rules) -> Roster {

@@ -1,6 +1,7 @@
 //! SIGHUP: what can change while listening does, the rest is named, and a bad file changes
 //! nothing.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::{Daemon, roster};
@@ -35,10 +36,11 @@ impl Daemon {
         }
         if fresh.detection != self.settings.detection {
             let roster = roster(&self.settings, &self.model, &rules);
-            if self.new_rules.send_timeout(rules, PATIENCE).is_err() {
+            if self.new_rules.send_timeout(rules.clone(), PATIENCE).is_err() {
                 tracing::error!("reload: the old settings stay in force: no answer from the stage");
                 return self.notifier.ready();
             }
+            *self.known.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
             self.sinks.announce(roster);
             self.settings.detection = fresh.detection;
             tracing::info!("reload: the new detection settings are in force");
@@ -57,6 +59,8 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("source", old.sources != new.sources),
         ("analysis", old.hop_s != new.hop_s),
         ("mqtt", old.publish != new.publish),
+        ("store", old.store != new.store),
+        ("clips", old.clips != new.clips),
         ("log", old.log != new.log),
     ];
     sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

@@ -1,85 +1,102 @@
-//! Where reports go: the terminal and MQTT. Neither ever makes the classification wait.
+//! Where reports go. Events are kept in the store and then told, on the terminal and over MQTT;
+//! everything else goes to MQTT at once. None of it makes the classification wait for long.
 
-use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::publish::settings::PublishSettings;
-use crate::publish::{self, Publisher, Roster};
-use crate::signal::{Command, Event, Phase, Report};
+use super::keep::{Keeper, Kept, SharedHealth, StoreHealth};
+use super::terminal::{EventWriter, Terminal};
+use crate::publish::settings::{Broker, PublishSettings};
+use crate::publish::{self, Health, Publisher, Roster, Settled};
+use crate::signal::{Command, Event, Report};
+use crate::store::settings::StoreSettings;
 
-/// Lines waiting for a slow terminal; beyond it lines are left out and counted. MQTT gets its
-/// events by another way.
-const LINES_MAX: usize = 1_024;
+/// Events on their way to the store; there are a few a second at most.
+const EVENTS_MAX: usize = 1_024;
+/// For so long the classification waits for a store that is behind by that many. After that events
+/// are told without being kept.
+const STORE_WITHIN: Duration = Duration::from_secs(1);
+/// Events that are committed at once.
+const BATCH_MAX: usize = 256;
+/// How often acknowledgements are taken over while no event comes.
+const SETTLE_EVERY: Duration = Duration::from_millis(200);
 
-/// How events are written to the terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventFormat {
-    /// A line for a person.
-    Text,
-    /// A line of JSON, as on the `event` topic.
-    Json,
-}
-
-/// Where and how events are written, one line each.
-pub struct EventWriter {
-    pub format: EventFormat,
-    pub out: Box<dyn Write + Send>,
-}
-
-/// What the terminal's thread is told.
-enum Line {
+/// What the store's thread is told.
+enum Message {
     Event(Event),
-    /// Nothing more will come.
-    Last,
+    /// Nothing more will come: tell what is left until then.
+    Last(Instant),
 }
 
 /// The running sinks.
 pub struct Sinks {
-    publisher: Publisher,
-    lines: Sender<Line>,
-    terminal: JoinHandle<()>,
-    omitted: AtomicU64,
+    publisher: Arc<Publisher>,
+    messages: Sender<Message>,
+    /// Says how many events the broker did not get, when all is over.
+    ended: Receiver<usize>,
+    store: SharedHealth,
+    passed_by: AtomicU64,
 }
 
 impl Sinks {
     /// Starts them. Fails on what can never work: a broker setting, a thread that can't be made.
     pub fn start(
         settings: PublishSettings,
+        store: StoreSettings,
         roster: Roster,
         commands: Sender<Command>,
         events: EventWriter,
     ) -> anyhow::Result<Self> {
-        let publisher = publish::start(settings, roster, commands)?;
-        let (lines, waiting) = bounded(LINES_MAX);
-        let EventWriter { format, mut out } = events;
-        let terminal =
-            std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-                while let Ok(Line::Event(event)) = waiting.recv() {
-                    // A closed terminal is no reason to stop listening.
-                    let _ = writeln!(out, "{}", line(&event, format)).and_then(|()| out.flush());
-                }
-            })?;
-        Ok(Self { publisher, lines, terminal, omitted: AtomicU64::new(0) })
+        let outbox_max = (settings.broker != Broker::Off).then_some(settings.queue_events_max);
+        let publisher = Arc::new(publish::start(settings, roster, commands)?);
+        let terminal = Terminal::start(events)?;
+        let health = SharedHealth::default();
+        let keeper = Keeper::new(store, outbox_max, health.clone());
+        let (messages, waiting) = bounded(EVENTS_MAX);
+        let (ending, ended) = bounded(1);
+        let told = Arc::clone(&publisher);
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            let recorder =
+                Recorder { keeper, publisher: told, terminal, unsettled: Settled::default() };
+            // Only fails when nobody is left to hear it.
+            let _ = ending.send(recorder.run(&waiting));
+        })?;
+        Ok(Self { publisher, messages, ended, store: health, passed_by: AtomicU64::new(0) })
     }
 
-    /// Passes a report on to all of them; never waits.
+    /// Passes a report on.
     pub fn send(&self, report: Report) {
-        if let Report::Event(event) = &report
-            && self.lines.try_send(Line::Event(event.clone())).is_err()
+        let Report::Event(event) = report else { return self.publisher.send(report) };
+        if let Err(refused) = self.messages.send_timeout(Message::Event(event), STORE_WITHIN)
+            && let Message::Event(event) = refused.into_inner()
         {
-            self.omitted.fetch_add(1, Ordering::Relaxed);
+            self.passed_by.fetch_add(1, Ordering::Relaxed);
+            self.publisher.tell(&event, None);
         }
-        self.publisher.send(report);
     }
 
-    /// Events that were lost on the way to the broker so far: the queue was full, or it refused
-    /// them.
-    pub fn dropped_events(&self) -> u64 {
-        self.publisher.health().dropped_events
+    /// How publishing is doing.
+    pub fn publishing(&self) -> Health {
+        self.publisher.health()
+    }
+
+    /// How the store is doing.
+    pub fn store(&self) -> StoreHealth {
+        let mut health = self.store.get();
+        let passed_by = self.passed_by.load(Ordering::Relaxed);
+        health.unkept += passed_by;
+        if passed_by > 0 && self.messages.is_full() {
+            health.problem.get_or_insert_with(|| "the store does not keep up".to_owned());
+        }
+        health
+    }
+
+    /// Whether the store's thread has ended, which it never should by itself.
+    pub fn has_died(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
     }
 
     /// Tells the broker what exists now.
@@ -87,40 +104,88 @@ impl Sinks {
         self.publisher.announce(roster);
     }
 
-    /// Writes and publishes what is waiting and says farewell, within a deadline. Returns how many
-    /// events the broker did not get.
+    /// Keeps, writes and publishes what is waiting and says farewell, within a deadline. Returns
+    /// how many events the broker did not get.
     pub fn shutdown(&self, within: Duration) -> usize {
         let until = Instant::now() + within;
-        // Full only if the terminal does not take lines at all; then the deadline ends the wait.
-        let _ = self.lines.send_timeout(Line::Last, within);
-        let undelivered = self.publisher.shutdown(within).queued_events;
-        while !self.terminal.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
+        // Full only if the store hangs; then the deadline ends the wait.
+        let _ = self.messages.send_timeout(Message::Last(until), within);
+        match self.ended.recv_deadline(until + Duration::from_millis(200)) {
+            Ok(undelivered) => undelivered,
+            Err(_) => {
+                tracing::error!("the store did not end in time");
+                self.publisher.health().queued_events
+            }
         }
+    }
+}
+
+/// The store's thread.
+struct Recorder {
+    keeper: Keeper,
+    publisher: Arc<Publisher>,
+    terminal: Terminal,
+    /// What has arrived at the broker, and the store has not taken over yet.
+    unsettled: Settled,
+}
+
+impl Recorder {
+    fn run(mut self, messages: &Receiver<Message>) -> usize {
+        for (event, kept) in self.keeper.begin() {
+            self.publisher.tell(&event, kept);
+        }
+        let until = loop {
+            let mut batch = Vec::new();
+            let mut last = None;
+            match messages.recv_timeout(SETTLE_EVERY) {
+                Ok(Message::Event(event)) => batch.push(event),
+                Ok(Message::Last(until)) => last = Some(until),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => last = Some(Instant::now()),
+            }
+            while last.is_none() && batch.len() < BATCH_MAX {
+                match messages.try_recv() {
+                    Ok(Message::Event(event)) => batch.push(event),
+                    Ok(Message::Last(until)) => last = Some(until),
+                    Err(_) => break,
+                }
+            }
+            let kept = self.keeper.keep(batch);
+            self.tell(kept);
+            self.settle();
+            self.keeper.look_after(Instant::now());
+            if let Some(until) = last {
+                break until;
+            }
+        };
+        self.end(until)
+    }
+
+    fn tell(&self, events: Vec<Kept>) {
+        for (event, kept) in events {
+            self.publisher.tell(&event, kept);
+            self.terminal.write(event);
+        }
+    }
+
+    fn settle(&mut self) {
+        let Settled { arrived, dropped } = self.publisher.take_settled();
+        self.unsettled.arrived.extend(arrived);
+        self.unsettled.dropped.extend(dropped);
+        if self.keeper.settle(&self.unsettled) {
+            self.unsettled = Settled::default();
+        }
+    }
+
+    fn end(mut self, until: Instant) -> usize {
+        let left = || until.saturating_duration_since(Instant::now());
+        let undelivered = self.publisher.shutdown(left()).queued_events;
+        self.settle();
+        self.keeper.end();
+        self.terminal.end(left());
         if undelivered > 0 {
-            tracing::error!("{undelivered} events were not delivered");
-        }
-        let omitted = self.omitted.load(Ordering::Relaxed);
-        if omitted > 0 {
-            tracing::warn!("{omitted} lines were left out: the terminal did not take them in time");
+            tracing::error!("{undelivered} event messages were not delivered");
         }
         undelivered
     }
-}
-
-fn line(event: &Event, format: EventFormat) -> String {
-    match format {
-        // Plain structs of text and finite numbers always serialise.
-        EventFormat::Json => serde_json::to_string(event).unwrap_or_default(),
-        EventFormat::Text => text(event),
-    }
-}
-
-fn text(event: &Event) -> String {
-    let Event { source, class, score_peak, level_dbfs, start, end, .. } = event;
-    let (at, word, tail) = match (event.phase, end) {
-        (Phase::End, Some(end)) => (end, "END  ", format!("  {:.1} s", end.seconds_since(*start))),
-        _ => (start, "START", String::new()),
-    };
-    format!("{at}  {word}  {source}  {class}  {score_peak:.2}  {level_dbfs:.0} dBFS{tail}")
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::analyse::AnalyseJob;
 use super::board::Board;
 use super::lane::{Delivery, Lane};
-use super::watchdog::Pulse;
+use super::watchdog::{Pulse, Stuck};
 use crate::capture::settings::Origin;
 use crate::capture::{self, Capture, StateChange};
 use crate::config::Source;
@@ -28,11 +28,22 @@ const STATUS_EVERY: Duration = Duration::from_secs(30);
 /// Changed counters are told at most this often.
 const STATUS_NOT_BEFORE: Duration = Duration::from_secs(1);
 
+/// What it takes to start a source, and to start it again.
+struct Plan {
+    source: Source,
+    recipe: Recipe,
+    hop_s: f32,
+    states: Sender<StateChange>,
+    lane: Lane,
+    board: Arc<Board>,
+}
+
 /// A source being listened to.
 pub struct LiveSource {
     pub name: SourceName,
     pub board: Arc<Board>,
     pub pulse: Pulse,
+    plan: Plan,
     capture: Capture,
     analysis: JoinHandle<()>,
     state: SourceState,
@@ -41,6 +52,8 @@ pub struct LiveSource {
     /// The wait for the next attempt has been told.
     retrying: bool,
     told: Option<(Instant, SourceStatus)>,
+    /// It has failed, and is to be started again then.
+    renew_at: Option<Instant>,
 }
 
 impl LiveSource {
@@ -51,29 +64,17 @@ impl LiveSource {
         hop_s: f32,
         states: Sender<StateChange>,
     ) -> io::Result<(Self, Receiver<Delivery>)> {
-        let name = Arc::clone(&source.capture.name);
-        let board = Arc::new(Board::new());
-        let (feeds_in, feeds) = bounded(FEEDS_MAX);
         // A microphone can't wait; everything else can, and then loses nothing.
-        let lossless = !matches!(source.capture.origin, Origin::Device(_));
-        let (lane, deliveries) = Lane::new(lossless);
-        let job = AnalyseJob {
-            source: Arc::clone(&name),
-            recipe: recipe.clone(),
-            hop_columns: recipe.hop_columns(hop_s),
-            choice: source.channel,
-            pause: if lossless { PAUSE_OF_A_PIPE } else { PAUSE_OF_A_DEVICE },
-            feeds,
-            lane,
-            board: Arc::clone(&board),
-        };
-        let analysis =
-            std::thread::Builder::new().name("analyse".to_owned()).spawn(move || job.run())?;
-        let capture = capture::start(source.capture.clone(), feeds_in, states)?;
+        let (lane, deliveries) = Lane::new(is_lossless(source));
+        let board = Arc::new(Board::new());
+        let (source, recipe) = (source.clone(), recipe.clone());
+        let plan = Plan { source, recipe, hop_s, states, lane, board: Arc::clone(&board) };
+        let (capture, analysis) = plan.start()?;
         let live = Self {
-            name,
+            name: Arc::clone(&plan.source.capture.name),
             board,
             pulse: Pulse::new(),
+            plan,
             capture,
             analysis,
             state: SourceState::Opening,
@@ -81,8 +82,34 @@ impl LiveSource {
             detail: None,
             retrying: false,
             told: None,
+            renew_at: None,
         };
         Ok((live, deliveries))
+    }
+
+    /// Starts it again after the wait, if it has failed. Counters and what the classification knows
+    /// go on; what the old threads may still do has no effect.
+    pub fn renew(&mut self, now: Instant) {
+        if self.renew_at.is_none_or(|at| now < at) {
+            return;
+        }
+        match self.plan.start() {
+            Ok((capture, analysis)) => {
+                // Dropping the old capture ends its thread without waiting for it.
+                (self.capture, self.analysis) = (capture, analysis);
+                self.pulse = Pulse::new();
+                self.renew_at = None;
+            }
+            Err(error) => {
+                tracing::error!(source = %self.name, "can't be started again: {error}");
+                self.renew_at = Some(now + PAUSE_OF_A_DEVICE);
+            }
+        }
+    }
+
+    /// Lets [`Self::renew`] start it again at `at`.
+    pub fn fail(&mut self, at: Instant) {
+        self.renew_at = Some(at);
     }
 
     /// Takes over what the capture says.
@@ -155,7 +182,8 @@ impl LiveSource {
         })
     }
 
-    fn status(&self) -> SourceStatus {
+    /// All that is known of it.
+    pub fn status(&self) -> SourceStatus {
         SourceStatus {
             source: Arc::clone(&self.name),
             state: self.state,
@@ -169,13 +197,45 @@ impl LiveSource {
         }
     }
 
-    /// Whether the analysis has ended on its own, which it never should while captured.
-    pub fn has_died(&self) -> bool {
-        self.analysis.is_finished()
+    /// Why this source does not work any more, if that is not known and waited for already.
+    pub fn failure(&self, window: Duration) -> Option<&'static str> {
+        let stuck = self.pulse.stuck(window) == Some(Stuck::Analysis);
+        match self.renew_at {
+            None if self.analysis.is_finished() => Some("the analysis ended by itself"),
+            None if stuck => Some("the analysis stands still"),
+            _ => None,
+        }
     }
 
     /// Stops the capture; the analysis and its lane end with it.
     pub fn stop(self) {
+        drop(self.plan);
         self.capture.stop();
     }
+}
+
+impl Plan {
+    fn start(&self) -> io::Result<(Capture, JoinHandle<()>)> {
+        let (feeds_in, feeds) = bounded(FEEDS_MAX);
+        let settings = &self.source.capture;
+        let pause = if is_lossless(&self.source) { PAUSE_OF_A_PIPE } else { PAUSE_OF_A_DEVICE };
+        let job = AnalyseJob {
+            source: Arc::clone(&settings.name),
+            recipe: self.recipe.clone(),
+            hop_columns: self.recipe.hop_columns(self.hop_s),
+            choice: self.source.channel,
+            pause,
+            feeds,
+            lane: self.lane.clone(),
+            board: Arc::clone(&self.board),
+        };
+        let analysis =
+            std::thread::Builder::new().name("analyse".to_owned()).spawn(move || job.run())?;
+        let capture = capture::start(settings.clone(), feeds_in, self.states.clone())?;
+        Ok((capture, analysis))
+    }
+}
+
+fn is_lossless(source: &Source) -> bool {
+    !matches!(source.capture.origin, Origin::Device(_))
 }

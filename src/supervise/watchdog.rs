@@ -7,6 +7,9 @@ use crate::signal::SourceState;
 /// Longest time without a judged window while a source hears, beyond the window itself.
 const GRACE: Duration = Duration::from_secs(6);
 
+/// And so long beyond it, a stage is taken for stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(40);
+
 /// How far a source has come. Counters only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
@@ -24,6 +27,15 @@ pub struct Pulse {
     progress: Progress,
     /// How long nothing has come of what the source hears.
     idle: Duration,
+}
+
+/// A stage that stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stuck {
+    /// Audio comes, and is not turned into windows.
+    Analysis,
+    /// Windows wait, and are not judged.
+    Classification,
 }
 
 impl Pulse {
@@ -45,6 +57,16 @@ impl Pulse {
         }
         self.state = state;
         self.progress = progress;
+    }
+
+    /// What has stood still for so long that it will not go on by itself.
+    pub fn stuck(&self, window: Duration) -> Option<Stuck> {
+        let is_stuck = self.idle > window + STUCK_AFTER;
+        is_stuck.then_some(if self.progress.waiting {
+            Stuck::Classification
+        } else {
+            Stuck::Analysis
+        })
     }
 
     /// Whether this source does what is expected of it: windows are judged, or its loss has been
@@ -85,6 +107,21 @@ mod tests {
         }
         assert!(after(5, SourceState::Running, |_| 0, |tick| tick / 5), "the first window");
         assert!(after(60, SourceState::Running, |_| 0, |tick| tick / 100), "a slow pipe");
+    }
+
+    #[test]
+    fn what_stands_still_is_told_apart() {
+        let stuck = |waiting: bool, seconds: u64| {
+            let mut pulse = Pulse::new();
+            for _ in 0..seconds * 10 {
+                let progress = Progress { classified_windows: 3, slices: 9, waiting };
+                pulse.note(SourceState::Running, progress, TICK);
+            }
+            pulse.stuck(WINDOW)
+        };
+        assert_eq!(stuck(true, 40), None);
+        assert_eq!(stuck(true, 60), Some(Stuck::Classification));
+        assert_eq!(stuck(false, 60), Some(Stuck::Analysis));
     }
 
     #[test]

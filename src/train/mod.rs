@@ -11,6 +11,7 @@ pub mod library;
 pub mod noises;
 pub mod photos;
 pub mod remember;
+pub mod shares;
 pub mod sounds;
 pub mod split;
 pub mod starting;

@@ -1,6 +1,7 @@
 //! Photographs as examples: a part of each, shifted anew in every epoch.
 
 use super::examples::{Batch, ExampleError, Examples};
+use super::shares::Shares;
 use crate::colour::{Shift, ShiftModel, distort};
 use crate::picture::{Crop, View};
 
@@ -9,8 +10,9 @@ const UNSHIFTED: f64 = 0.25;
 /// How often a part of a photo stands for the whole, and how much of each side it has at least.
 const CROPPED: f64 = 0.6;
 const CROP_LEAST: f64 = 0.5;
-/// Shifts that each photo is validated with.
-const VALIDATED: usize = 2;
+/// Times that each photo comes in an epoch of training, and shifts that it is validated with.
+const TRAINED: usize = 16;
+const VALIDATED: usize = 4;
 
 /// A photo in memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,17 +33,24 @@ pub struct PhotoExamples {
     /// Times that each photo comes in an epoch.
     times: usize,
     is_training: bool,
+    /// Counts what the network is given instead of pixels.
+    shares: Option<Shares>,
 }
 
 impl PhotoExamples {
-    /// Parts of photos, mirrored or not; clean ones with other shifts in every epoch.
+    /// Parts of photos, mirrored or not, sixteen of each; clean ones with other shifts every time.
     pub fn training(photos: Vec<Picture>, model: ShiftModel, seed: u64) -> Self {
-        Self { photos, model, seed, times: 1, is_training: true }
+        Self { photos, model, seed, times: TRAINED, is_training: true, shares: None }
     }
 
-    /// Whole photos; clean ones with two shifts each, always the same.
+    /// Whole photos; clean ones with four shifts each, always the same.
     pub fn validation(photos: Vec<Picture>, model: ShiftModel, seed: u64) -> Self {
-        Self { photos, model, seed, times: VALIDATED, is_training: false }
+        Self { photos, model, seed, times: VALIDATED, is_training: false, shares: None }
+    }
+
+    /// The same photos for the part of a network behind [`super::shares::SHARES`].
+    pub fn as_shares(self) -> Self {
+        Self { shares: Some(Shares::default()), ..self }
     }
 
     /// What the network sees of an example, and how it was shifted.
@@ -77,6 +86,11 @@ impl PhotoExamples {
 
     fn example(&self, epoch: u32, index: usize, batch: &mut Batch) -> Result<(), ExampleError> {
         let (view, shift) = self.view(epoch, index)?;
+        batch.targets.extend(shift.responses().map(|response| response as f32));
+        if let Some(shares) = &self.shares {
+            batch.images.extend(shares.of(&view));
+            return Ok(());
+        }
         let mirrored = self.is_training && self.random(epoch, index).bool();
         for channel in 0..3 {
             let plane: Vec<f32> = view.plane(channel).map(f32::from).collect();
@@ -88,7 +102,6 @@ impl PhotoExamples {
                 }
             }
         }
-        batch.targets.extend(shift.responses().map(|response| response as f32));
         Ok(())
     }
 }
@@ -146,14 +159,14 @@ mod tests {
         assert!((50..110).contains(&unshifted), "{unshifted} of 320");
         assert!(epochs.iter().all(|value| value.abs() <= 0.25));
         let validation = PhotoExamples::validation(photos(None), ShiftModel::Gain, 1);
-        assert_eq!(validation.len(), 16);
+        assert_eq!((training.len(), validation.len()), (128, 32));
         assert_eq!(validation.batch(1, &all).unwrap(), validation.batch(9, &all).unwrap());
     }
 
     #[test]
     fn the_target_is_what_was_done_to_the_photo() {
         let validation = PhotoExamples::validation(photos(None), ShiftModel::Offset, 5);
-        let shifted = validation.batch(0, &[6]).unwrap();
+        let shifted = validation.batch(0, &[14]).unwrap();
         let clean = View::of_rgb(&photos(None)[3].rgb, 60, 40, None).unwrap();
         for channel in 0..3 {
             let mean = |values: &mut dyn Iterator<Item = f32>| values.sum::<f32>() / 51_529.0;
@@ -165,6 +178,6 @@ mod tests {
         let known = Shift::from_shown(ShiftModel::Offset, [5.0, 6.0, 7.0]);
         let shifted_before = PhotoExamples::training(photos(Some(known)), ShiftModel::Offset, 5);
         let expected: Vec<f32> = known.values.iter().map(|&value| value as f32).collect();
-        assert_eq!(shifted_before.batch(3, &[1]).unwrap().targets, expected);
+        assert_eq!(shifted_before.batch(3, &[20]).unwrap().targets, expected);
     }
 }

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,8 +17,18 @@ use nix::unistd::Pid;
 /// Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program with these arguments, hearing no sound system but what the caller adds, and nothing
-/// of the caller's settings.
+/// Folders for state made by this process.
+static STATES: AtomicUsize = AtomicUsize::new(0);
+
+/// A folder for state that nothing else uses.
+pub fn state_base() -> PathBuf {
+    let number = STATES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("state/{}-{number}", std::process::id());
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// The program with these arguments, hearing no sound system but what the caller adds, with a state
+/// of its own, and nothing of the caller's settings.
 pub fn hearken<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hearken"));
     for (name, _) in std::env::vars_os() {
@@ -26,6 +37,7 @@ pub fn hearken<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
         }
     }
     command.args(arguments).stdin(Stdio::null()).env("ALSA_CONFIG_PATH", "/dev/null");
+    command.env_remove("STATE_DIRECTORY").env("XDG_STATE_HOME", state_base());
     command
 }
 

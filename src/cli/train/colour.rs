@@ -20,8 +20,9 @@ use crate::network::{Activation, Layers, Metadata, wrap};
 use crate::picture::View;
 use crate::train::architecture::Architecture;
 use crate::train::examples::Examples;
-use crate::train::fit::{Epoch, FitSettings, Fitted, Loss, Score, outputs};
+use crate::train::fit::{Epoch, FitSettings, Loss, Score, outputs};
 use crate::train::photos::{PhotoExamples, Picture};
+use crate::train::shares::SHARES;
 
 /// Names of the network's responses.
 const RESPONSES: [&str; 3] = ["red", "green", "blue"];
@@ -30,7 +31,9 @@ const HELD_BACK_ONE_IN: usize = 10;
 /// Of the clean photos that are held back, so many are to be left alone.
 const UNTOUCHED: f64 = 0.93;
 /// Times that each photo is shifted for the regression on its statistics.
-const REGRESSION_TIMES: u32 = 10;
+const REGRESSION_TIMES: usize = 10;
+/// Decay of weights.
+const DECAY: f32 = 0.05;
 
 #[derive(Args)]
 pub struct Colour {
@@ -43,11 +46,11 @@ pub struct Colour {
     /// a linear layer (it gets a new one); default: nothing
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Passes over the photos at most
-    #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Passes over the photos at most, in which each comes sixteen times
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     epochs: u32,
     /// Photos a step
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 64, value_name = "N")]
     batch: usize,
     /// Step of the optimiser
     #[arg(long, default_value_t = 1e-3, value_name = "STEP")]
@@ -97,7 +100,7 @@ impl Colour {
         if grey > 0 {
             output::complain(&format!("{grey} photos without colour were left out"));
         }
-        let layers = self.start()?;
+        let mut layers = self.start()?;
         let (training, held) = split(photos, self.seed);
         if training.is_empty() || held.is_empty() {
             bail!("{} photos are too few to train and validate with", training.len() + held.len());
@@ -106,22 +109,29 @@ impl Colour {
         let ridge = regression(&training, model, self.seed)?;
         let clean: Vec<Picture> =
             held.iter().filter(|photo| photo.shift.is_none()).cloned().collect();
-        let examples = PhotoExamples::training(training, model, self.seed);
-        let validation = PhotoExamples::validation(held, model, self.seed.wrapping_add(1));
+        let mut examples = PhotoExamples::training(training, model, self.seed);
+        let mut validation = PhotoExamples::validation(held, model, self.seed.wrapping_add(1));
+        let mut trained = layers.clone();
+        if self.from.is_none() {
+            // What the plan counts is not trained, so it is counted here.
+            trained = layers.behind(SHARES)?;
+            (examples, validation) = (examples.as_shares(), validation.as_shares());
+        }
         let settings = self.settings();
         let kept = Kept { folder: self.checkpoint.as_deref(), resume: self.resume };
         let told = |score: Score| format!("RMSE {}", shown(model, score));
         let pair = (&examples as &dyn Examples, &validation as &dyn Examples);
-        let fitted = fit_shown(layers, pair, &settings, kept, self.force, told)?;
-        let least = least(&fitted.layers, &clean, model, &ridge)?;
-        let rules = ColourRules { min_shift: least, statistics: ridge };
+        let fitted = fit_shown(trained, pair, &settings, kept, self.force, told)?;
         let judged = judged(&fitted.layers, &validation, model)?;
-        let card =
-            self.card(&settings, &fitted, counts, json!({ "validation_rmse": rmse(&judged) }));
-        let bytes = model_file(&fitted.layers, model, &rules, card)?;
+        layers.take_weights(fitted.layers);
+        let least = least(&layers, &clean, model, &ridge)?;
+        let rules = ColourRules { min_shift: least, statistics: ridge };
+        let metrics = json!({ "validation_rmse": rmse(&judged) });
+        let card = self.card(&settings, &fitted.history, counts, metrics);
+        let bytes = model_file(&layers, model, &rules, card)?;
         ColourModel::from_bytes(&bytes, &self.out.display().to_string())?;
         output::write_file(&self.out, &bytes, self.force)?;
-        output::write_file(&curve, &curve_png(&self.name(), model, &fitted)?, self.force)?;
+        output::write_file(&curve, &curve_png(&self.name(), model, &fitted.history)?, self.force)?;
         output::write_file(&scatter, &scatter_png(&self.name(), model, &judged)?, self.force)?;
         if let Some(rmse) = rmse(&judged) {
             output::write_line(&format!(
@@ -159,6 +169,7 @@ impl Colour {
             epochs: self.epochs,
             batch: self.batch,
             rate: self.learning_rate,
+            decay: DECAY,
             patience: self.patience,
             seed: self.seed,
             ..FitSettings::default()
@@ -168,7 +179,7 @@ impl Colour {
     fn card(
         &self,
         settings: &FitSettings,
-        fitted: &Fitted,
+        history: &[Epoch],
         [training, held]: [usize; 2],
         metrics: Value,
     ) -> Value {
@@ -179,7 +190,7 @@ impl Colour {
             "from": from.map(|name| name.to_string_lossy()),
             "training": {
                 "command": command_line(), "photos": training, "held_back": held,
-                "settings": settings, "last_epoch": fitted.history.last(),
+                "settings": settings, "last_epoch": history.last(),
             },
             "metrics": metrics,
         })
@@ -204,14 +215,14 @@ fn split(mut photos: Vec<Picture>, seed: u64) -> (Vec<Picture>, Vec<Picture>) {
 /// The regression on statistics, by the same examples that the network sees.
 fn regression(photos: &[Picture], model: ShiftModel, seed: u64) -> anyhow::Result<Ridge> {
     let examples = PhotoExamples::training(photos.to_vec(), model, seed.wrapping_add(2));
-    let bar = output::steps(photos.len() * REGRESSION_TIMES as usize, "statistics");
+    let each = examples.len() / photos.len().max(1);
+    let drawn: Vec<usize> = (0..examples.len()).filter(|n| n % each < REGRESSION_TIMES).collect();
+    let bar = output::steps(drawn.len(), "statistics");
     let mut pairs: Vec<(Vec<f64>, Triple)> = Vec::new();
-    for epoch in 0..REGRESSION_TIMES {
-        for index in 0..examples.len() {
-            let (view, shift) = examples.view(epoch, index)?;
-            pairs.push((statistics(&view, model), shift.responses()));
-            bar.inc(1);
-        }
+    for index in drawn {
+        let (view, shift) = examples.view(0, index)?;
+        pairs.push((statistics(&view, model), shift.responses()));
+        bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(Ridge::fit(&pairs)?)
@@ -276,16 +287,15 @@ fn model_file(
     Ok(wrap(&layers.to_onnx()?, &metadata)?)
 }
 
-fn curve_png(name: &str, model: ShiftModel, fitted: &Fitted) -> anyhow::Result<Vec<u8>> {
-    let of = |value: &dyn Fn(&Epoch) -> f64| fitted.history.iter().map(value).collect::<Vec<_>>();
+fn curve_png(name: &str, model: ShiftModel, history: &[Epoch]) -> anyhow::Result<Vec<u8>> {
+    let of = |value: &dyn Fn(&Epoch) -> f64| history.iter().map(value).collect::<Vec<_>>();
     let unit = if model == ShiftModel::Offset { 255.0 } else { 100.0 };
     let loss = of(&|epoch| epoch.training.loss.into());
     let held = of(&|epoch| epoch.validation.map_or(f64::NAN, |score| score.loss.into()));
     let training = of(&|epoch| unit * f64::from(epoch.training.quality));
     let validation =
         of(&|epoch| epoch.validation.map_or(f64::NAN, |score| unit * f64::from(score.quality)));
-    let best =
-        fitted.history.iter().filter_map(|epoch| Some((epoch.validation?.loss, epoch.number)));
+    let best = history.iter().filter_map(|epoch| Some((epoch.validation?.loss, epoch.number)));
     let best = best.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, number)| number as usize);
     let losses =
         [Series { name: "loss", values: &loss }, Series { name: "validation loss", values: &held }];

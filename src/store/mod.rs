@@ -1,0 +1,19 @@
+//! What must not be forgotten: events, and which of their messages the broker has yet to get, in an
+//! SQLite database. An event is committed here before anybody is told of it.
+//!
+//! `schema` is the tables and their history, `database` a file that is opened, checked and, when it
+//! is damaged, moved aside; `events`, `outbox` and `retention` are what is done with it; `folder` is the
+//! place they share.
+
+mod database;
+mod events;
+mod folder;
+mod outbox;
+mod retention;
+mod schema;
+pub mod settings;
+
+pub use database::{Database, Opened, StoreError};
+pub use events::{EventFilter, EventRow};
+pub use folder::{FolderLock, LockError, found_folder, prepare_folder};
+pub use outbox::Pending;

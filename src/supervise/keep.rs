@@ -1,0 +1,255 @@
+//! The store's thread: each event is committed, and only then told. What the broker has got is
+//! crossed off; what is old goes. A store that can't be used is said loudly, and events are then told
+//! all the same.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::publish::Settled;
+use crate::signal::{Event, Timestamp};
+use crate::store::settings::StoreSettings;
+use crate::store::{Database, Opened, StoreError, prepare_folder};
+
+/// How long a store that could not be used is left alone.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How often old events are looked for.
+const RETIRE_EVERY: Duration = Duration::from_secs(3_600);
+/// How often it is looked whether the file is still where it was.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Events that wait for a store that can't be used; beyond it the oldest are not kept.
+const WAITING_MAX: usize = 10_000;
+
+/// How the store is doing, for others to see. Counters only grow.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoreHealth {
+    /// Why nothing can be kept at present.
+    pub problem: Option<String>,
+    /// What happened to the database earlier in this run: it was damaged, or taken away.
+    pub mishap: Option<String>,
+    /// Events that wait to be kept.
+    pub waiting: usize,
+    /// Events that were not kept.
+    pub unkept: u64,
+}
+
+/// [`StoreHealth`] shared with the supervisor.
+#[derive(Clone, Default)]
+pub struct SharedHealth(Arc<Mutex<StoreHealth>>);
+
+impl SharedHealth {
+    /// A copy.
+    pub fn get(&self) -> StoreHealth {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StoreHealth> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The store, whether it can be used or not.
+pub struct Keeper {
+    settings: StoreSettings,
+    /// Whether messages are kept until they arrive, and how many.
+    outbox_max: Option<usize>,
+    health: SharedHealth,
+    database: Option<Database>,
+    retry_at: Instant,
+    retire_at: Instant,
+    look_at: Instant,
+    /// Told already, but not kept.
+    waiting: VecDeque<Event>,
+}
+
+/// An event that may be told now, and the number under which its message is kept.
+pub type Kept = (Event, Option<i64>);
+
+impl Keeper {
+    /// Not open yet. `outbox_max`: how many messages are kept for the broker, `None` without one.
+    pub fn new(settings: StoreSettings, outbox_max: Option<usize>, health: SharedHealth) -> Self {
+        let now = Instant::now();
+        Self {
+            settings,
+            outbox_max,
+            health,
+            database: None,
+            retry_at: now,
+            retire_at: now,
+            look_at: now,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Opens the store for the first time. Returns what an earlier process left to be told, oldest
+    /// first: each start before its end, also of events that it could not end itself.
+    pub fn begin(&mut self) -> Vec<Kept> {
+        if !self.settings.enabled {
+            return Vec::new();
+        }
+        self.open();
+        let left = self.using(|database, outbox_max| {
+            let closed = database.close_left_open(outbox_max.is_some())?;
+            let Some(max) = outbox_max else { return Ok((closed, 0, Vec::new())) };
+            let dropped = database.limit_messages(max)?;
+            Ok((closed, dropped, database.pending(max)?))
+        });
+        let Some((closed, dropped, pending)) = left else { return Vec::new() };
+        if closed > 0 {
+            tracing::warn!(
+                "{closed} events were left open by an earlier run; they end when they were last heard"
+            );
+        }
+        if dropped > 0 {
+            tracing::error!(
+                "{dropped} messages for the broker were given up: mqtt.queue_events_max is less than waited"
+            );
+        }
+        if !pending.is_empty() {
+            tracing::info!("{} messages of an earlier run have yet to be told", pending.len());
+        }
+        pending.into_iter().map(|kept| (kept.event, Some(kept.sequence))).collect()
+    }
+
+    /// Commits events. They come back to be told, whether it worked or not.
+    pub fn keep(&mut self, events: Vec<Event>) -> Vec<Kept> {
+        if !self.settings.enabled || events.is_empty() {
+            return events.into_iter().map(|event| (event, None)).collect();
+        }
+        self.look_after(Instant::now());
+        let outbox = self.outbox_max.is_some();
+        let kept = self.using(|database, _| database.record(&events, outbox));
+        match kept {
+            Some(sequences) => events.into_iter().zip(sequences).collect(),
+            None => {
+                self.wait(&events);
+                events.into_iter().map(|event| (event, None)).collect()
+            }
+        }
+    }
+
+    /// Crosses off what has arrived. False: it is to be told to the store again.
+    pub fn settle(&mut self, settled: &Settled) -> bool {
+        let Settled { arrived, dropped } = settled;
+        if arrived.is_empty() && dropped.is_empty() {
+            return true;
+        }
+        self.using(|database, _| database.settle_messages(arrived, dropped)).is_some()
+    }
+
+    /// What is due: opening what could not be opened, keeping what could not be kept, deleting what
+    /// is old.
+    pub fn look_after(&mut self, now: Instant) {
+        if !self.settings.enabled {
+            return;
+        }
+        if now >= self.look_at {
+            self.look_at = now + LOOK_EVERY;
+            if self.database.as_ref().is_some_and(|database| !database.is_in_place()) {
+                let what = "the database was taken away; another one is begun";
+                self.mishap(what.to_owned());
+                self.database = None;
+                self.retry_at = now;
+            }
+        }
+        if self.database.is_none() && now >= self.retry_at {
+            self.open();
+        }
+        if self.database.is_some() && !self.waiting.is_empty() {
+            self.catch_up();
+        }
+        if self.database.is_some() && now >= self.retire_at {
+            self.retire_at = now + RETIRE_EVERY;
+            self.retire();
+        }
+    }
+
+    /// The last thing to do.
+    pub fn end(self) {
+        let left = self.waiting.len();
+        if left > 0 {
+            tracing::error!("{left} events could not be kept in the store");
+        }
+        if let Some(database) = self.database {
+            database.settle();
+        }
+    }
+
+    fn open(&mut self) {
+        let opened = prepare_folder(&self.settings.folder)
+            .map_err(|error| StoreError::Unavailable(error.to_string()))
+            .and_then(|()| Database::open(&self.settings.database()));
+        match opened {
+            Ok(Opened { database, moved_aside }) => {
+                if let Some((aside, why)) = moved_aside {
+                    let aside = aside.display();
+                    self.mishap(format!(
+                        "the database was damaged ({why}); it is kept as {aside}, and a new one is begun"
+                    ));
+                }
+                if self.health.lock().problem.take().is_some() {
+                    tracing::info!("the store can be used again");
+                }
+                self.database = Some(database);
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Does something with the database; `None` when that did not work, which was said.
+    fn using<T>(
+        &mut self,
+        work: impl FnOnce(&mut Database, Option<usize>) -> Result<T, StoreError>,
+    ) -> Option<T> {
+        let done = work(self.database.as_mut()?, self.outbox_max);
+        done.map_err(|error| self.fail(&error)).ok()
+    }
+
+    /// Lets go of the database, to open it again later. A damaged one is opened at once, which
+    /// moves it aside.
+    fn fail(&mut self, error: &StoreError) {
+        self.database = None;
+        let wait =
+            if matches!(error, StoreError::Damaged(_)) { Duration::ZERO } else { RETRY_EVERY };
+        self.retry_at = Instant::now() + wait;
+        let folder = self.settings.folder.display();
+        let problem = format!("{error} (store.folder = {folder})");
+        let mut health = self.health.lock();
+        if health.problem.as_ref() != Some(&problem) {
+            tracing::error!("events are told, but not kept: {problem}");
+        }
+        health.problem = Some(problem);
+    }
+
+    fn mishap(&self, what: String) {
+        tracing::error!("{what}");
+        self.health.lock().mishap = Some(what);
+    }
+
+    fn wait(&mut self, events: &[Event]) {
+        self.waiting.extend(events.iter().cloned());
+        let over = self.waiting.len().saturating_sub(WAITING_MAX);
+        self.waiting.drain(..over);
+        let mut health = self.health.lock();
+        health.unkept += over as u64;
+        health.waiting = self.waiting.len();
+    }
+
+    /// Keeps what was told while there was no store. The broker's part is in memory already.
+    fn catch_up(&mut self) {
+        let events: Vec<Event> = self.waiting.iter().cloned().collect();
+        if self.using(|database, _| database.record(&events, false)).is_some() {
+            tracing::info!("{} events that had to wait are kept now", events.len());
+            self.waiting.clear();
+        }
+        self.health.lock().waiting = self.waiting.len();
+    }
+
+    fn retire(&mut self) {
+        let settings = self.settings.clone();
+        let gone = self.using(|database, _| database.retire(&settings, Timestamp::now()));
+        if let Some((deleted, _)) = gone.filter(|(deleted, _)| *deleted > 0) {
+            tracing::info!("{deleted} old events were deleted");
+        }
+    }
+}

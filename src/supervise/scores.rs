@@ -1,0 +1,128 @@
+//! The scores of the last hour, so that it can be asked why something was, or was not, an event.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use crate::decide::{Explainer, Heard, Rules};
+use crate::signal::{SourceName, Timestamp};
+
+/// Windows kept of one source: an hour at the default hop.
+const OF_A_SOURCE_MAX: usize = 7_200;
+/// Windows kept of all sources together; of 55 classes some 10 MB.
+const OF_ALL_MAX: usize = 36_000;
+
+/// A judged window.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// Which of the source's streams it belongs to.
+    pub stream: u64,
+    pub start_s: f64,
+    pub end_s: f64,
+    pub end_at: Timestamp,
+    pub level_dbfs: f32,
+    pub first: bool,
+    pub scores: Vec<f32>,
+}
+
+/// The latest windows of all sources; the oldest give way.
+pub struct ScoreLog {
+    sources: Vec<(SourceName, Mutex<VecDeque<Scored>>)>,
+    of_each_max: usize,
+}
+
+/// A stretch of time of one source, gone through again.
+pub struct Explained {
+    pub source: SourceName,
+    pub explainer: Explainer,
+    /// The ends of the windows that were counted.
+    pub ends: Vec<Timestamp>,
+    /// The earliest window that is still known.
+    pub known_since: Option<Timestamp>,
+}
+
+impl ScoreLog {
+    /// Room for these sources.
+    pub fn new(names: impl Iterator<Item = SourceName>) -> Self {
+        let sources: Vec<_> = names.map(|name| (name, Mutex::new(VecDeque::new()))).collect();
+        let of_each_max = (OF_ALL_MAX / sources.len().max(1)).min(OF_A_SOURCE_MAX);
+        Self { sources, of_each_max }
+    }
+
+    /// Remembers a window.
+    pub fn push(&self, source: &SourceName, scored: Scored) {
+        let Some((_, windows)) = self.sources.iter().find(|(name, _)| name == source) else {
+            return;
+        };
+        let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+        while windows.len() >= self.of_each_max {
+            windows.pop_front();
+        }
+        windows.push_back(scored);
+    }
+
+    /// Goes through the windows that ended from `since` up to `until`, of all sources or one.
+    pub fn explain(
+        &self,
+        rules: &Rules,
+        source: Option<&str>,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Vec<Explained> {
+        let wanted = |name: &SourceName| source.is_none_or(|source| source == &**name);
+        let of_one = |(name, windows): &(SourceName, Mutex<VecDeque<Scored>>)| {
+            // A copy, so that nobody waits for the explanation.
+            let windows = windows.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let classes = windows.front().map_or(0, |scored| scored.scores.len());
+            let mut explainer = Explainer::new(rules.clone(), classes);
+            let mut ends = Vec::new();
+            for scored in windows.iter().take_while(|scored| scored.end_at <= until) {
+                let Scored { stream, start_s, end_s, level_dbfs, first, scores, end_at } = scored;
+                let heard = Heard {
+                    start_s: *start_s,
+                    end_s: *end_s,
+                    scores,
+                    level_dbfs: *level_dbfs,
+                    first: *first,
+                };
+                let counted = *end_at >= since;
+                explainer.step(*stream, heard, counted);
+                ends.extend(counted.then_some(*end_at));
+            }
+            let known_since = windows.front().map(|scored| scored.end_at);
+            Explained { source: name.clone(), explainer, ends, known_since }
+        };
+        self.sources.iter().filter(|(name, _)| wanted(name)).map(of_one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_windows_give_way_and_a_stretch_is_counted() {
+        let log = ScoreLog::new((0..10).map(|n| format!("s{n}").into()));
+        assert_eq!(log.of_each_max, 3_600);
+        let at = |n: i64| Timestamp::from_nanos(n * 500_000_000);
+        for n in 0..5_000 {
+            let end_s = n as f64 / 2.0;
+            let scored = Scored {
+                stream: 1,
+                start_s: end_s - 5.0,
+                end_s,
+                end_at: at(n),
+                level_dbfs: -20.0,
+                first: n == 0,
+                scores: vec![0.1, if n == 4_000 { 0.8 } else { 0.2 }],
+            };
+            log.push(&"s3".into(), scored);
+        }
+        let rules = Rules { min_level_dbfs: -70.0, by_class: vec![None, None] };
+        let explained = log.explain(&rules, Some("s3"), at(3_990), at(4_009)).remove(0);
+        assert_eq!((explained.ends.len(), explained.known_since), (20, Some(at(1_400))));
+        let verdict = &explained.explainer.verdicts(&["a".into(), "b".into()])[0];
+        assert_eq!((&*verdict.class, verdict.best, verdict.best_window), ("b", 0.8, 10));
+        assert_eq!(explained.ends[10], at(4_000));
+        assert_eq!(log.explain(&rules, None, at(0), at(9)).len(), 10);
+    }
+}
