@@ -70,11 +70,11 @@ impl Explain {
     fn daemon(&self) -> anyhow::Result<Outcome> {
         let socket = self.state.settings()?.socket();
         let since = self.since.unwrap_or(self.last);
-        let until = self.until.unwrap_or_else(Timestamp::now);
-        if since >= until {
+        let until = self.until.map_or_else(|| "now".to_owned(), |until| until.to_string());
+        if self.until.is_some_and(|until| since >= until) {
             return Err(Usage(format!("there is no time from {since} to {until}")).into());
         }
-        let question = Question::Explain { since, until, source: self.source.clone() };
+        let question = Question::Explain { since, until: self.until, source: self.source.clone() };
         let explained: Vec<Explanation> = ask(&socket, &question)?;
         if let Some(source) = self.source.as_ref().filter(|_| explained.is_empty()) {
             bail!("the daemon has no source {source:?}; `hearken status` lists them");

@@ -101,10 +101,19 @@ impl Database {
     ///
     /// # Errors
     /// When it was not committed.
-    pub fn note_clip(&mut self, id: &str, clip: Option<&str>) -> Result<(), StoreError> {
+    pub fn note_clip(&mut self, id: &str, clip: &str) -> Result<(), StoreError> {
         let change = "UPDATE event SET clip = ?2, revision = (SELECT max(revision) + 1 FROM event) \
             WHERE id = ?1";
         self.connection.execute(change, params![id, clip])?;
+        Ok(())
+    }
+
+    /// Notes that a recording is gone.
+    ///
+    /// # Errors
+    /// When it was not committed.
+    pub fn forget_clip(&mut self, clip: &str) -> Result<(), StoreError> {
+        self.connection.execute("UPDATE event SET clip = NULL WHERE clip = ?1", [clip])?;
         Ok(())
     }
 
@@ -351,9 +360,11 @@ pub(super) mod tests {
         assert_eq!(sequences, [Some(first), None, Some(first + 1)]);
         let daily = database.daily().unwrap();
         assert_eq!(daily, [("1970-01-01".to_owned(), "door".to_owned(), "dog".to_owned(), 1)]);
-        database.note_clip(&id.to_string(), Some("a.flac")).unwrap();
+        database.note_clip(&id.to_string(), "a.flac").unwrap();
         let row = database.events(&EventFilter::default(), 1).unwrap().remove(0);
         assert_eq!((row.clip.as_deref(), row.revision), (Some("a.flac"), 4));
+        database.forget_clip("a.flac").unwrap();
+        assert_eq!(database.events(&EventFilter::default(), 1).unwrap()[0].clip, None);
     }
 
     #[test]

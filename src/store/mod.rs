@@ -3,8 +3,9 @@
 //!
 //! `schema` is the tables and their history, `database` a file that is opened, checked and, when it
 //! is damaged, moved aside; `events`, `outbox` and `retention` are what is done with it; `folder` is the
-//! place they share.
+//! place they share, `clips` are files beside the database.
 
+mod clips;
 mod database;
 mod events;
 mod folder;
@@ -13,6 +14,7 @@ mod retention;
 mod schema;
 pub mod settings;
 
+pub use clips::{flac, limit_clips, write_clip};
 pub use database::{Database, Opened, StoreError};
 pub use events::{EventFilter, EventRow};
 pub use folder::{FolderLock, LockError, found_folder, prepare_folder};

@@ -93,7 +93,7 @@ mod tests {
         database.record(&[ended(day)], true).unwrap();
         database.record(&[event(EventId::new(), Phase::Start, 5, None)], false).unwrap();
         let clip = database.events(&EventFilter::default(), 9).unwrap()[0].id.clone();
-        database.note_clip(&clip, Some("x.flac")).unwrap();
+        database.note_clip(&clip, "x.flac").unwrap();
         let now = Timestamp::from_nanos(4 * day * 1_000_000_000);
         let gone = database.retire(&settings(2, 1 << 30), now).unwrap();
         assert_eq!(gone, (1, vec!["x.flac".to_owned()]));

@@ -7,6 +7,7 @@ use crossbeam_channel::Receiver;
 
 use super::board::Board;
 use super::clock::StreamClock;
+use super::history::History;
 use super::lane::{Delivery, Lane, StreamEnd, TimedSlice};
 use crate::capture::Feed;
 use crate::capture::settings::Pace;
@@ -29,6 +30,8 @@ pub struct AnalyseJob {
     pub feeds: Receiver<Feed>,
     pub lane: Lane,
     pub board: Arc<Board>,
+    /// Remembers the sound, when clips are kept.
+    pub history: Option<Arc<History>>,
 }
 
 impl AnalyseJob {
@@ -54,6 +57,9 @@ impl AnalyseJob {
                     }
                 };
                 let clock = StreamClock::new(opened_at, feed.pace == Pace::RealTime);
+                if let Some(history) = &self.history {
+                    history.begin(streams, feed.sample_rate_hz);
+                }
                 let stream = Stream { number: streams, analyser, clock, frames: 0 };
                 if !self.follow(&mut feed, stream) || !self.wait_for_audio(&feed) {
                     break;
@@ -85,6 +91,10 @@ impl AnalyseJob {
                 continue;
             }
             last_audio = Instant::now();
+            if let Some(history) = &self.history {
+                let channels = usize::from(feed.channels);
+                history.push(popped.gap_frames, &samples, channels, self.choice);
+            }
             let Stream { number, analyser, clock, frames } = &mut stream;
             if popped.gap_frames > 0 {
                 *frames += popped.gap_frames;
@@ -93,6 +103,9 @@ impl AnalyseJob {
             *frames += popped.frames as u64;
             clock.observe(*frames as f64 / rate_hz, Timestamp::now());
             analyser.push(&samples, &mut |slice| self.deliver(slice, *number, clock));
+        }
+        if let Some(history) = &self.history {
+            history.end();
         }
         let Stream { number, analyser, clock, frames } = stream;
         analyser.finish(&mut |slice| self.deliver(slice, number, &clock));

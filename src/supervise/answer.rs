@@ -28,10 +28,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Question {
     Status,
-    /// Why sounds of a stretch of time were, or were not, events.
+    /// Why sounds of a stretch of time were, or were not, events; without an end up to the latest.
     Explain {
         since: Timestamp,
-        until: Timestamp,
+        until: Option<Timestamp>,
         source: Option<String>,
     },
 }
@@ -151,7 +151,8 @@ impl Known {
             }
             Question::Explain { since, until, source } => {
                 let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let explained = self.scores.explain(&rules, source.as_deref(), *since, *until);
+                let until = until.unwrap_or(Timestamp::from_nanos(i64::MAX));
+                let explained = self.scores.explain(&rules, source.as_deref(), *since, until);
                 let explained: Vec<Explanation> =
                     explained.into_iter().map(|one| self.explanation(one)).collect();
                 serde_json::to_string(&explained)
@@ -230,7 +231,7 @@ mod tests {
         let answering = Answering::start(&path, Arc::new(known())).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let at = Timestamp::from_nanos(5);
-        let question = Question::Explain { since: at, until: at, source: None };
+        let question = Question::Explain { since: at, until: Some(at), source: None };
         let answer: Vec<Explanation> = ask(&path, &question).unwrap();
         assert_eq!((&*answer[0].source, answer[0].windows), ("door", 0));
         let mut random = fastrand::Rng::with_seed(2);

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Select};
 
 use super::answer::Known;
 use super::board::Board;
+use super::clip::{ClipNews, Clips};
 use super::lane::{Delivery, TimedSlice};
 use super::scores::Scored;
 use crate::decide::{Change, Heard, Rules, Sound, Tracker};
@@ -42,6 +43,8 @@ pub struct ClassifyJob<S> {
     pub hurry: Arc<AtomicBool>,
     /// Remembers what was judged.
     pub known: Arc<Known>,
+    /// Keeps the sound of events, if wanted.
+    pub clips: Option<Clips>,
     pub sink: S,
 }
 
@@ -217,6 +220,17 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         if end_s.is_none() {
             ear.on.push(on);
         }
+        if let Some(clips) = &self.clips {
+            clips.tell(ClipNews {
+                id: on.id,
+                source: Arc::clone(&source.source),
+                class: self.class(sound),
+                stream: ear.stream,
+                start_s: sound.start_s,
+                start: on.start,
+                end_s,
+            });
+        }
         let phase = if end_s.is_some() { Phase::End } else { Phase::Start };
         (self.sink)(Report::Event(self.event(source, on, phase, sound, end_s)));
     }
@@ -232,6 +246,10 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         }
     }
 
+    fn class(&self, sound: Sound) -> Arc<str> {
+        self.model.classes.get(sound.class).map_or_else(|| "".into(), Arc::clone)
+    }
+
     fn event(
         &self,
         source: &Listened,
@@ -245,7 +263,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
             phase,
             node: Arc::clone(&self.node),
             source: Arc::clone(&source.source),
-            class: self.model.classes.get(sound.class).map_or_else(|| "".into(), Arc::clone),
+            class: self.class(sound),
             start: on.start,
             // By the sample counter: a clock that is set meanwhile does not change the duration.
             end: end_s.map(|end_s| on.start.plus_seconds(end_s - sound.start_s)),

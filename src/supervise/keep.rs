@@ -3,11 +3,13 @@
 //! all the same.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::clip::ClipNote;
 use crate::publish::Settled;
-use crate::signal::{Event, Timestamp};
+use crate::signal::{Event, Phase, Timestamp};
 use crate::store::settings::StoreSettings;
 use crate::store::{Database, Opened, StoreError, prepare_folder};
 
@@ -51,6 +53,8 @@ impl SharedHealth {
 /// The store, whether it can be used or not.
 pub struct Keeper {
     settings: StoreSettings,
+    /// The folder of clips, which go with their events.
+    clips: Option<PathBuf>,
     /// Whether messages are kept until they arrive, and how many.
     outbox_max: Option<usize>,
     health: SharedHealth,
@@ -67,10 +71,16 @@ pub type Kept = (Event, Option<i64>);
 
 impl Keeper {
     /// Not open yet. `outbox_max`: how many messages are kept for the broker, `None` without one.
-    pub fn new(settings: StoreSettings, outbox_max: Option<usize>, health: SharedHealth) -> Self {
+    pub fn new(
+        settings: StoreSettings,
+        clips: Option<PathBuf>,
+        outbox_max: Option<usize>,
+        health: SharedHealth,
+    ) -> Self {
         let now = Instant::now();
         Self {
             settings,
+            clips,
             outbox_max,
             health,
             database: None,
@@ -120,7 +130,12 @@ impl Keeper {
         let outbox = self.outbox_max.is_some();
         let kept = self.using(|database, _| database.record(&events, outbox));
         match kept {
-            Some(sequences) => events.into_iter().zip(sequences).collect(),
+            Some(sequences) => {
+                for event in events.iter().filter(|event| event.phase != Phase::Update) {
+                    tracing::debug!(id = %event.id, phase = ?event.phase, "kept");
+                }
+                events.into_iter().zip(sequences).collect()
+            }
             None => {
                 self.wait(&events);
                 events.into_iter().map(|event| (event, None)).collect()
@@ -135,6 +150,15 @@ impl Keeper {
             return true;
         }
         self.using(|database, _| database.settle_messages(arrived, dropped)).is_some()
+    }
+
+    /// Notes what became of a clip.
+    pub fn note_clip(&mut self, note: &ClipNote) {
+        // Without a database, the file is there all the same.
+        self.using(|database, _| match note {
+            ClipNote::Kept { id, file } => database.note_clip(&id.to_string(), file),
+            ClipNote::Gone { file } => database.forget_clip(file),
+        });
     }
 
     /// What is due: opening what could not be opened, keeping what could not be kept, deleting what
@@ -248,8 +272,11 @@ impl Keeper {
     fn retire(&mut self) {
         let settings = self.settings.clone();
         let gone = self.using(|database, _| database.retire(&settings, Timestamp::now()));
-        if let Some((deleted, _)) = gone.filter(|(deleted, _)| *deleted > 0) {
-            tracing::info!("{deleted} old events were deleted");
+        let Some((deleted, clips)) = gone.filter(|(deleted, _)| *deleted > 0) else { return };
+        tracing::info!("{deleted} old events were deleted");
+        if let Some(folder) = &self.clips {
+            // One that is gone already is what is wanted.
+            clips.iter().for_each(|clip| drop(std::fs::remove_file(folder.join(clip))));
         }
     }
 }

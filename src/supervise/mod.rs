@@ -4,11 +4,14 @@ mod analyse;
 pub mod answer;
 mod board;
 mod classify;
+mod clip;
 mod clock;
+mod history;
 mod keep;
 mod lane;
 pub mod notify;
 mod reload;
+mod report;
 mod scores;
 mod sinks;
 mod source;
@@ -16,7 +19,7 @@ mod terminal;
 mod watchdog;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -28,12 +31,13 @@ use crate::config::{ConfigError, Settings};
 use crate::decide::{RuleProblem, Rules};
 use crate::hear::SoundModel;
 use crate::publish::Roster;
-use crate::publish::settings::Broker;
 use crate::revive::{Restarts, revived};
-use crate::signal::{Command, NodeHealth, Report, SourceState, Timestamp};
+use crate::signal::{Command, NodeHealth, Report, SourceName, SourceState, Timestamp};
 use crate::store::{FolderLock, LockError};
-use answer::{Answering, BrokerStatus, Known, NodeStatus};
+use answer::{Answering, Known};
 use classify::{ClassifyJob, Listened};
+use clip::history_s;
+use history::History;
 use scores::ScoreLog;
 use sinks::Sinks;
 use source::LiveSource;
@@ -48,6 +52,10 @@ const LEVEL_EVERY: Duration = Duration::from_secs(1);
 const SHUTDOWN_MAX: Duration = Duration::from_millis(1_900);
 /// What of it is kept for telling the broker.
 const FAREWELL_MIN: Duration = Duration::from_millis(600);
+/// How often a state folder that could not be used is tried again.
+const FOLDER_EVERY: Duration = Duration::from_secs(5);
+/// Clips of sounds that were on are cut in this time, or go without a link to them.
+const CLIPS_WITHIN: Duration = Duration::from_millis(400);
 /// When all sources have ended by themselves: as long as this for judging and delivering the rest.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// State changes and commands in flight; there are a few a second at most.
@@ -94,6 +102,8 @@ struct Daemon {
     hurry: Arc<AtomicBool>,
     /// Says how the classification ended.
     classified: Receiver<anyhow::Result<()>>,
+    /// Disconnected when all clips have been cut.
+    clipped: Option<Receiver<()>>,
     signals: signal_hook::iterator::Signals,
     notifier: notify::Notifier,
     reread: Reread,
@@ -101,9 +111,11 @@ struct Daemon {
     known: Arc<Known>,
     told: Told,
     started: Timestamp,
-    // Let go of at the end, in this order.
-    _answering: Option<Answering>,
-    _lock: Option<FolderLock>,
+    // Let go of at the end, in this order. Without them, because the state folder could not be
+    // written to, they are tried again.
+    answering: Option<Answering>,
+    lock: Option<FolderLock>,
+    folder_at: Instant,
 }
 
 /// What has been said, so that it is said once.
@@ -123,26 +135,14 @@ impl Daemon {
         let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
             .context("signals can't be watched")?;
         let rules = model.rules(&settings.detection).map_err(RuleProblems)?;
+        let lock = take_folder(&settings)?;
         let (commands_in, commands) = bounded(MESSAGES_MAX);
+        let restarts = Arc::new(Restarts::default());
         let roster = roster(&settings, &model, &rules);
-        let lock = settings.store.enabled.then(|| FolderLock::take(&settings.store.folder));
-        let lock = lock_or_complain(lock)?;
-        let (publish, store) = (settings.publish.clone(), settings.store.clone());
-        let sinks = Sinks::start(publish, store, roster, commands_in, events)?;
+        let sinks = Sinks::start(&settings, roster, commands_in, events, Arc::clone(&restarts))?;
         let sinks = Arc::new(sinks);
         let (states_in, states) = bounded(MESSAGES_MAX);
-        let mut sources = Vec::new();
-        let mut listened = Vec::new();
-        for source in &settings.sources {
-            let (live, deliveries) =
-                LiveSource::start(source, &model.recipe, settings.hop_s, states_in.clone())?;
-            listened.push(Listened {
-                source: Arc::clone(&live.name),
-                board: Arc::clone(&live.board),
-                deliveries,
-            });
-            sources.push(live);
-        }
+        let Heard { sources, listened, histories } = start_sources(&settings, &model, &states_in)?;
         let known = Arc::new(Known {
             status: Mutex::new(None),
             rules: Mutex::new(rules.clone()),
@@ -150,6 +150,9 @@ impl Daemon {
             classes: model.classes.clone(),
         });
         let answering = lock.as_ref().and_then(|_| answering(&settings, &known));
+        let clips = settings.clips.clone();
+        let clips = clips.map(|clips| clip::start(clips, histories, sinks.clip_notes()));
+        let (clips, clipped) = clips.transpose()?.unzip();
         let (new_rules, rules_in) = bounded(1);
         let hurry = Arc::new(AtomicBool::new(false));
         let sink = Arc::clone(&sinks);
@@ -162,9 +165,9 @@ impl Daemon {
             scores: settings.publish.scores,
             hurry: Arc::clone(&hurry),
             known: Arc::clone(&known),
+            clips,
             sink: move |report| sink.send(report),
         };
-        let restarts = Arc::new(Restarts::default());
         let classified = spawn_classification(job, Arc::clone(&restarts))?;
         let notifier = notify::Notifier::from_environment();
         notifier.ready();
@@ -178,6 +181,7 @@ impl Daemon {
             new_rules,
             hurry,
             classified,
+            clipped,
             signals,
             notifier,
             reread,
@@ -185,8 +189,9 @@ impl Daemon {
             known,
             told: Told::default(),
             started: Timestamp::now(),
-            _lock: lock,
-            _answering: answering,
+            answering,
+            lock,
+            folder_at: Instant::now(),
         })
     }
 
@@ -216,6 +221,7 @@ impl Daemon {
             let levels = now.duration_since(last_level) >= LEVEL_EVERY;
             if levels {
                 last_level = now;
+                self.take_up_folder(now);
                 self.tell_health();
             }
             self.tell(now, elapsed, levels);
@@ -238,6 +244,21 @@ impl Daemon {
                 self.sinks.send(Report::Status(status));
             }
             self.notifier.status(&self.summary());
+        }
+    }
+
+    /// Takes the state folder when it can be written to after all.
+    fn take_up_folder(&mut self, now: Instant) {
+        let wanted = self.settings.store.enabled && self.answering.is_none();
+        if !wanted || now.duration_since(self.folder_at) < FOLDER_EVERY {
+            return;
+        }
+        self.folder_at = now;
+        if self.lock.is_none() {
+            self.lock = FolderLock::take(&self.settings.store.folder).ok();
+        }
+        if self.lock.is_some() {
+            self.answering = answering(&self.settings, &self.known);
         }
     }
 
@@ -291,78 +312,6 @@ impl Daemon {
         }
     }
 
-    /// Says how the listener is, when that has changed.
-    fn tell_health(&mut self) {
-        let health = self.health();
-        if health.dropped_messages > self.told.dropped_messages {
-            let more = health.dropped_messages - self.told.dropped_messages;
-            let all = health.dropped_messages;
-            tracing::error!(
-                "{more} event messages were given up: more than mqtt.queue_events_max waited; {all} in all"
-            );
-            self.told.dropped_messages = all;
-        }
-        let news = |told: &NodeHealth| {
-            // What waits changes all the time; its end is of interest, not its course.
-            let calm = |health: &NodeHealth| NodeHealth {
-                queued_messages: health.queued_messages.min(1),
-                ..health.clone()
-            };
-            calm(told) != calm(&health)
-        };
-        if self.told.health.as_ref().is_none_or(news) {
-            self.sinks.send(Report::Health(health.clone()));
-            self.told.health = Some(health.clone());
-        }
-        let status = self.status(health);
-        *self.known.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-    }
-
-    fn status(&self, health: NodeHealth) -> NodeStatus {
-        let publishing = self.sinks.publishing();
-        let address = match &self.settings.publish.broker {
-            Broker::Off => None,
-            Broker::Embedded { port } => Some(format!("127.0.0.1:{port} (embedded)")),
-            Broker::Remote(remote) => Some(format!("{}:{}", remote.host, remote.port)),
-        };
-        let store = &self.settings.store;
-        NodeStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: Arc::clone(&self.settings.node),
-            process: std::process::id(),
-            started: self.started,
-            model: Arc::clone(&self.model.digest),
-            health,
-            broker: address.map(|address| BrokerStatus {
-                address,
-                connected: publishing.connected,
-                delivered_messages: publishing.delivered_events,
-                reconnects: publishing.reconnects,
-                last_error: publishing.last_error,
-            }),
-            store: store.enabled.then(|| store.database()),
-            sources: self.sources.iter().map(LiveSource::status).collect(),
-        }
-    }
-
-    fn health(&self) -> NodeHealth {
-        let (publishing, store) = (self.sinks.publishing(), self.sinks.store());
-        let mut problems: Vec<String> = store.problem.into_iter().chain(store.mishap).collect();
-        if publishing.refused_events > 0 {
-            problems
-                .push(format!("the broker refuses {} event messages", publishing.refused_events));
-        }
-        NodeHealth {
-            degraded: !problems.is_empty(),
-            problems,
-            queued_messages: publishing.queued_events as u64,
-            refused_messages: publishing.refused_events as u64,
-            dropped_messages: publishing.dropped_events,
-            unkept_events: store.unkept,
-            restarts: self.restarts.total(),
-        }
-    }
-
     fn feed_watchdog(&self, now: Instant, last_ping: &mut Option<Instant>) {
         let window = Duration::from_secs_f64(self.model.recipe.window_s());
         let Some(every) = self.notifier.watchdog_interval() else { return };
@@ -372,16 +321,6 @@ impl Daemon {
             self.notifier.status(&self.summary());
             *last_ping = Some(now);
         }
-    }
-
-    /// One line for `systemctl status`.
-    fn summary(&self) -> String {
-        let source = |source: &LiveSource| {
-            let why = source.detail().map(|why| format!(" ({why})")).unwrap_or_default();
-            let windows = source.board.classified_windows.get();
-            format!("{}: {}{why}, {windows} windows", source.name, source.state().as_str())
-        };
-        self.sources.iter().map(source).collect::<Vec<_>>().join("; ")
     }
 
     fn all_ended(&self) -> Option<Outcome> {
@@ -401,7 +340,9 @@ impl Daemon {
         self.notifier.stopping();
         // When asked to end, windows in the queues are not judged any more; what is on is closed.
         self.hurry.store(asked, Ordering::Relaxed);
-        let Self { sources, sinks, classified, .. } = self;
+        let Self {
+            sources, sinks, classified, clipped, answering: _answering, lock: _lock, ..
+        } = self;
         for source in sources {
             // Each capture may take a while to let go of its device, so they stop side by side.
             // Without a thread for it, dropping the source tells it just as well.
@@ -417,6 +358,10 @@ impl Daemon {
         let result = classified.recv_timeout(classify_within);
         if result.is_err() {
             tracing::warn!("the classification did not end in time; open events may lack an end");
+        }
+        if let Some(clipped) = clipped {
+            // Disconnected at its end, which is what is waited for.
+            let _ = clipped.recv_timeout(CLIPS_WITHIN.min(classify_within));
         }
         let left = farewell.saturating_sub(began.elapsed()).max(FAREWELL_MIN);
         let undelivered = sinks.shutdown(left);
@@ -448,6 +393,32 @@ fn spawn_classification<S: Fn(Report) + Send + 'static>(
     Ok(classified)
 }
 
+/// The sources that were started, and what others need of them.
+struct Heard {
+    sources: Vec<LiveSource>,
+    listened: Vec<Listened>,
+    histories: Vec<(SourceName, Arc<History>)>,
+}
+
+fn start_sources(
+    settings: &Settings,
+    model: &SoundModel,
+    states: &Sender<StateChange>,
+) -> anyhow::Result<Heard> {
+    let mut heard = Heard { sources: Vec::new(), listened: Vec::new(), histories: Vec::new() };
+    for source in &settings.sources {
+        let history = settings.clips.as_ref().map(|clips| Arc::new(History::new(history_s(clips))));
+        let (recipe, hop_s, states) = (&model.recipe, settings.hop_s, states.clone());
+        let (live, deliveries) = LiveSource::start(source, recipe, hop_s, states, history.clone())?;
+        let name = Arc::clone(&live.name);
+        heard.histories.extend(history.map(|history| (Arc::clone(&name), history)));
+        let board = Arc::clone(&live.board);
+        heard.listened.push(Listened { source: name, board, deliveries });
+        heard.sources.push(live);
+    }
+    Ok(heard)
+}
+
 /// Without a socket, nobody can ask; that is no reason not to listen.
 fn answering(settings: &Settings, known: &Arc<Known>) -> Option<Answering> {
     let path = settings.store.socket();
@@ -460,16 +431,16 @@ fn answering(settings: &Settings, known: &Arc<Known>) -> Option<Answering> {
 
 /// A state folder that can't be written to does not keep anybody from listening; one that another
 /// process uses does.
-fn lock_or_complain(
-    lock: Option<Result<FolderLock, LockError>>,
-) -> Result<Option<FolderLock>, LockError> {
-    match lock {
-        Some(Err(error @ LockError::Unusable { .. })) => {
+fn take_folder(settings: &Settings) -> Result<Option<FolderLock>, LockError> {
+    if !settings.store.enabled {
+        return Ok(None);
+    }
+    match FolderLock::take(&settings.store.folder) {
+        Err(error @ LockError::Unusable { .. }) => {
             tracing::error!("{error}");
             Ok(None)
         }
-        Some(lock) => lock.map(Some),
-        None => Ok(None),
+        lock => lock.map(Some),
     }
 }
 

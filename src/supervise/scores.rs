@@ -75,7 +75,7 @@ impl ScoreLog {
             let classes = windows.front().map_or(0, |scored| scored.scores.len());
             let mut explainer = Explainer::new(rules.clone(), classes);
             let mut ends = Vec::new();
-            for scored in windows.iter().take_while(|scored| scored.end_at <= until) {
+            for scored in &windows {
                 let Scored { stream, start_s, end_s, level_dbfs, first, scores, end_at } = scored;
                 let heard = Heard {
                     start_s: *start_s,
@@ -84,7 +84,7 @@ impl ScoreLog {
                     level_dbfs: *level_dbfs,
                     first: *first,
                 };
-                let counted = *end_at >= since;
+                let counted = (since..=until).contains(end_at);
                 explainer.step(*stream, heard, counted);
                 ends.extend(counted.then_some(*end_at));
             }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::clip::ClipNote;
 use super::keep::{Keeper, Kept, SharedHealth, StoreHealth};
 use super::terminal::{EventWriter, Terminal};
-use crate::publish::settings::{Broker, PublishSettings};
+use crate::config::Settings;
+use crate::publish::settings::Broker;
 use crate::publish::{self, Health, Publisher, Roster, Settled};
+use crate::revive::{Restarts, revived};
 use crate::signal::{Command, Event, Report};
-use crate::store::settings::StoreSettings;
 
 /// Events on their way to the store; there are a few a second at most.
 const EVENTS_MAX: usize = 1_024;
@@ -27,6 +29,7 @@ const SETTLE_EVERY: Duration = Duration::from_millis(200);
 /// What the store's thread is told.
 enum Message {
     Event(Event),
+    Clip(ClipNote),
     /// Nothing more will come: tell what is left until then.
     Last(Instant),
 }
@@ -44,25 +47,36 @@ pub struct Sinks {
 impl Sinks {
     /// Starts them. Fails on what can never work: a broker setting, a thread that can't be made.
     pub fn start(
-        settings: PublishSettings,
-        store: StoreSettings,
+        settings: &Settings,
         roster: Roster,
         commands: Sender<Command>,
         events: EventWriter,
+        restarts: Arc<Restarts>,
     ) -> anyhow::Result<Self> {
-        let outbox_max = (settings.broker != Broker::Off).then_some(settings.queue_events_max);
-        let publisher = Arc::new(publish::start(settings, roster, commands)?);
+        let publish = settings.publish.clone();
+        let outbox_max = (publish.broker != Broker::Off).then_some(publish.queue_events_max);
+        let publisher = Arc::new(publish::start(publish, roster, commands)?);
         let terminal = Terminal::start(events)?;
+        let clips = settings.clips.as_ref().map(|clips| clips.folder.clone());
         let health = SharedHealth::default();
-        let keeper = Keeper::new(store, outbox_max, health.clone());
+        let keeper = Keeper::new(settings.store.clone(), clips, outbox_max, health.clone());
         let (messages, waiting) = bounded(EVENTS_MAX);
         let (ending, ended) = bounded(1);
         let told = Arc::clone(&publisher);
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let recorder =
-                Recorder { keeper, publisher: told, terminal, unsettled: Settled::default() };
-            // Only fails when nobody is left to hear it.
-            let _ = ending.send(recorder.run(&waiting));
+            let mut recorder = Recorder {
+                keeper,
+                publisher: told,
+                terminal,
+                unsettled: Settled::default(),
+                batch: Vec::new(),
+                has_begun: false,
+            };
+            let until = revived("the store", &restarts, || recorder.run(&waiting));
+            if let Ok(until) = until {
+                // Only fails when nobody is left to hear it.
+                let _ = ending.send(recorder.end(until));
+            }
         })?;
         Ok(Self { publisher, messages, ended, store: health, passed_by: AtomicU64::new(0) })
     }
@@ -75,6 +89,15 @@ impl Sinks {
         {
             self.passed_by.fetch_add(1, Ordering::Relaxed);
             self.publisher.tell(&event, None);
+        }
+    }
+
+    /// What the thread of clips tells about them.
+    pub fn clip_notes(&self) -> impl Fn(ClipNote) + Send + 'static {
+        let messages = self.messages.clone();
+        move |note| {
+            // A store that hangs does not get to know.
+            let _ = messages.send_timeout(Message::Clip(note), STORE_WITHIN);
         }
     }
 
@@ -127,38 +150,48 @@ struct Recorder {
     terminal: Terminal,
     /// What has arrived at the broker, and the store has not taken over yet.
     unsettled: Settled,
+    /// Events that have yet to be kept and told.
+    batch: Vec<Event>,
+    has_begun: bool,
 }
 
 impl Recorder {
-    fn run(mut self, messages: &Receiver<Message>) -> usize {
-        for (event, kept) in self.keeper.begin() {
-            self.publisher.tell(&event, kept);
+    /// Keeps and tells until the end; returns by when all must be told. May be called again after a
+    /// panic: what was in hand then is taken up once more.
+    fn run(&mut self, messages: &Receiver<Message>) -> Instant {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            for (event, kept) in self.keeper.begin() {
+                self.publisher.tell(&event, kept);
+            }
         }
-        let until = loop {
-            let mut batch = Vec::new();
+        loop {
             let mut last = None;
             match messages.recv_timeout(SETTLE_EVERY) {
-                Ok(Message::Event(event)) => batch.push(event),
+                Ok(Message::Event(event)) => self.batch.push(event),
+                Ok(Message::Clip(note)) => self.keeper.note_clip(&note),
                 Ok(Message::Last(until)) => last = Some(until),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => last = Some(Instant::now()),
             }
-            while last.is_none() && batch.len() < BATCH_MAX {
+            let mut clips = Vec::new();
+            while last.is_none() && self.batch.len() < BATCH_MAX {
                 match messages.try_recv() {
-                    Ok(Message::Event(event)) => batch.push(event),
+                    Ok(Message::Event(event)) => self.batch.push(event),
+                    Ok(Message::Clip(note)) => clips.push(note),
                     Ok(Message::Last(until)) => last = Some(until),
                     Err(_) => break,
                 }
             }
-            let kept = self.keeper.keep(batch);
+            let kept = self.keeper.keep(self.batch.clone());
+            self.batch.clear();
             self.tell(kept);
+            clips.iter().for_each(|note| self.keeper.note_clip(note));
             self.settle();
             self.keeper.look_after(Instant::now());
             if let Some(until) = last {
-                break until;
+                return until;
             }
-        };
-        self.end(until)
+        }
     }
 
     fn tell(&self, events: Vec<Kept>) {

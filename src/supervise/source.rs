@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::analyse::AnalyseJob;
 use super::board::Board;
+use super::history::History;
 use super::lane::{Delivery, Lane};
 use super::watchdog::{Pulse, Stuck};
 use crate::capture::settings::Origin;
@@ -36,6 +37,7 @@ struct Plan {
     states: Sender<StateChange>,
     lane: Lane,
     board: Arc<Board>,
+    history: Option<Arc<History>>,
 }
 
 /// A source being listened to.
@@ -63,12 +65,13 @@ impl LiveSource {
         recipe: &Recipe,
         hop_s: f32,
         states: Sender<StateChange>,
+        history: Option<Arc<History>>,
     ) -> io::Result<(Self, Receiver<Delivery>)> {
         // A microphone can't wait; everything else can, and then loses nothing.
         let (lane, deliveries) = Lane::new(is_lossless(source));
         let board = Arc::new(Board::new());
         let (source, recipe) = (source.clone(), recipe.clone());
-        let plan = Plan { source, recipe, hop_s, states, lane, board: Arc::clone(&board) };
+        let plan = Plan { source, recipe, hop_s, states, lane, board: Arc::clone(&board), history };
         let (capture, analysis) = plan.start()?;
         let live = Self {
             name: Arc::clone(&plan.source.capture.name),
@@ -228,6 +231,7 @@ impl Plan {
             feeds,
             lane: self.lane.clone(),
             board: Arc::clone(&self.board),
+            history: self.history.clone(),
         };
         let analysis =
             std::thread::Builder::new().name("analyse".to_owned()).spawn(move || job.run())?;
