@@ -15,7 +15,7 @@ INSTALLED = $(DESTDIR)$(PREFIX)
 SYSTEMCTL = test -n "$(DESTDIR)" -o ! -d /run/systemd/system || systemctl
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench lint install uninstall clean build-packages test-packages
+.PHONY: help run build test test-long audit bench lint install uninstall clean build-packages test-packages
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,13 @@ build: build-packages ## Build the program, target/release/hearken.
 
 test: test-packages ## Run all tests, with real audio, brokers and systemd.
 	@scripts/test.sh
+
+test-long: build test-packages ## A day of sound and over a million odd inputs; takes hours.
+	@scripts/test-long.sh
+
+audit: ## Check licences, advisories and duplicate versions (installs cargo-deny).
+	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+	cargo deny check
 
 bench: build-packages ## Measure.
 	cargo bench --locked

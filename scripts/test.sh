@@ -15,6 +15,10 @@ fi
 
 status=0
 cargo test --release --locked --no-fail-fast "${runner[@]}" "$@" 2>&1 | tee "$log" || status=$?
+if [ $# -eq 0 ]; then
+    cargo test --release --locked --manifest-path tests/ring_model/Cargo.toml \
+        --target-dir target/ring_model 2>&1 | tee -a "$log" || status=$?
+fi
 
 summary=$(awk '/^test result: / { passed += $4; failed += $6 }
     END { printf "%d passed, %d failed\n", passed, failed }' "$log")

@@ -43,3 +43,16 @@ pub mod spectrogram;
 pub mod store;
 pub mod supervise;
 pub mod train;
+
+/// For tests alone.
+#[cfg(test)]
+mod testing {
+    use proptest::test_runner::Config;
+
+    /// How many cases a property of what comes from outside is tried with; `HEARKEN_TEST_CASES` asks for
+    /// others.
+    pub fn cases(usual: u32) -> Config {
+        let asked = std::env::var("HEARKEN_TEST_CASES").ok();
+        Config::with_cases(asked.map_or(usual, |count| count.parse().expect("a number")))
+    }
+}

@@ -18,7 +18,7 @@ use hearken::publish::backoff::Pace;
 use hearken::publish::settings::{
     Broker, ProtocolVersion, PublishSettings, RemoteBroker, Secret, TlsSettings,
 };
-use hearken::publish::{PublishError, Publisher, Roster, start_paced};
+use hearken::publish::{PublishError, Publisher, Roster, Settled, start_paced};
 use hearken::signal::{
     Command, Event, EventId, Phase, Report, SourceState, SourceStatus, Timestamp,
 };
@@ -293,6 +293,9 @@ fn a_broker_may_come_later() {
     assert_eq!(publisher.health().reconnects, 0);
 }
 
+/// How often a broker comes and goes.
+const RESTARTS: u64 = 50;
+
 #[test]
 fn no_event_is_lost_over_restarts_of_the_broker() {
     let mut broker = Mosquitto::start(Door::Open);
@@ -300,7 +303,7 @@ fn no_event_is_lost_over_restarts_of_the_broker() {
     let (publisher, _commands) = launch(Broker::Remote(plain(broker.port)));
     wait_connected(&publisher);
     let mut ids = Vec::new();
-    for round in 0..4 {
+    for round in 0..RESTARTS {
         for step in 0..60 {
             let id = EventId::new();
             ids.push(id);
@@ -327,6 +330,95 @@ fn no_event_is_lost_over_restarts_of_the_broker() {
     });
     assert_complete(&events(&watcher.seen()), &ids);
     assert_eq!(publisher.health().dropped_events, 0);
+}
+
+#[test]
+fn what_a_broker_refuses_is_said_with_mqtt_5_and_kept() {
+    let mut broker = Mosquitto::start(Door::Guarded);
+    let watcher = broker.subscribe("watcher", "hearken/#");
+    let remote = RemoteBroker { version: ProtocolVersion::V5, ..plain(broker.port) };
+    let (publisher, _commands) = launch(Broker::Remote(remote));
+    wait_connected(&publisher);
+    let ids: Vec<EventId> = (0..5).map(|_| EventId::new()).collect();
+    let tell = |phase: Phase| {
+        let events = ids.iter().map(|id| event(*id, phase));
+        events.enumerate().for_each(|(n, report)| match report {
+            Report::Event(event) => publisher.tell(&event, Some(n as i64)),
+            _ => unreachable!("events alone"),
+        });
+    };
+    tell(Phase::Start);
+    wait_until("they are refused", || publisher.health().refused_events == 5);
+    watcher.wait_for_latest(DOG, "ON");
+    let health = publisher.health();
+    assert_eq!((health.queued_events, health.dropped_events, health.delivered_events), (5, 0, 0));
+    assert_eq!(publisher.take_settled(), Settled::default());
+    // The permission is corrected.
+    broker.stop();
+    broker.unguard();
+    broker.resume();
+    tell(Phase::End);
+    wait_until("all is delivered", || publisher.health().delivered_events == 10);
+    watcher.wait_for("all are seen", |seen| events(seen).len() >= 10);
+    assert_complete(&events(&watcher.seen()), &ids);
+    let mut arrived = publisher.take_settled().arrived;
+    arrived.sort();
+    assert_eq!(arrived, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+}
+
+#[test]
+fn with_mqtt_3_a_broker_does_not_say_what_it_refuses() {
+    let broker = Mosquitto::start(Door::Guarded);
+    let watcher = broker.subscribe("watcher", "hearken/#");
+    let (publisher, _commands) = launch(Broker::Remote(plain(broker.port)));
+    wait_connected(&publisher);
+    publisher.send(event(EventId::new(), Phase::Start));
+    watcher.wait_for_latest(DOG, "ON");
+    // It acknowledges the event like any other, and drops it: docs/mqtt.md says so.
+    wait_until("it is acknowledged", || publisher.health().delivered_events == 1);
+    assert_eq!(events(&watcher.seen()), []);
+}
+
+#[test]
+fn a_broker_without_qos_1_gets_the_events_when_it_has_it() {
+    let mut broker = Mosquitto::start(Door::Unreliable);
+    let (publisher, _commands) = launch(Broker::Remote(plain(broker.port)));
+    let ids: Vec<EventId> = (0..5).map(|_| EventId::new()).collect();
+    ids.iter().for_each(|id| publisher.send(event(*id, Phase::Start)));
+    // It hangs up as soon as it hears of a last will with QoS 1.
+    wait_error(&publisher, "closed by peer");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!((publisher.health().delivered_events, publisher.health().queued_events), (0, 5));
+    broker.stop();
+    broker.unguard();
+    broker.resume();
+    let watcher = broker.subscribe("watcher", "hearken/#");
+    ids.iter().for_each(|id| publisher.send(event(*id, Phase::End)));
+    wait_until("all is delivered", || publisher.health().delivered_events == 10);
+    watcher.wait_for("the ends are seen", |seen| {
+        events(seen).iter().filter(|(_, phase)| phase == "end").count() >= 5
+    });
+    assert_eq!(publisher.health().dropped_events, 0);
+}
+
+#[test]
+fn a_flood_of_commands_is_not_obeyed() {
+    let broker = Mosquitto::start(Door::Open);
+    let (publisher, commands) = launch(Broker::Remote(plain(broker.port)));
+    wait_connected(&publisher);
+    let _watcher = broker.subscribe("watcher", STATUS);
+    let mut flood = std::process::Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-q", "1", "-t", SET, "-l"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("mosquitto_pub is needed");
+    let words = "ON\nOFF\n".repeat(200);
+    flood.stdin.take().expect("piped").write_all(words.as_bytes()).expect("written");
+    assert!(flood.wait().expect("it ends").success());
+    wait_until("the others are counted", || {
+        publisher.health().ignored_commands as usize + commands.len() == 400
+    });
+    assert!((20..60).contains(&commands.len()), "{}", commands.len());
 }
 
 #[test]

@@ -316,10 +316,10 @@ fn a_broker_with_tls_and_password_is_used_and_the_password_stays_secret() {
 }
 
 #[test]
-fn twenty_sources_at_once_are_all_heard() {
+fn fifty_sources_at_once_are_all_heard() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config.toml");
-    let sources: String = (0..20)
+    let sources: String = (0..50)
         .map(|n| {
             format!(
                 "[[source]]\nname = \"file{n}\"\nfile = \"{}\"\npace = \"fast\"\n",
@@ -335,7 +335,7 @@ fn twenty_sources_at_once_are_all_heard() {
     assert!(daemon.end().success(), "{:?}", daemon.log());
     let events: Vec<Value> =
         daemon.out().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    for n in 0..20 {
+    for n in 0..50 {
         let of_source: Vec<&str> = events
             .iter()
             .filter(|event| event["source"] == format!("file{n}") && event["phase"] == "start")

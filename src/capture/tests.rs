@@ -200,7 +200,7 @@ fn cut_off_files_of_every_format_are_told() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(crate::testing::cases(128))]
     #[test]
     fn damaged_bytes_never_panic_nor_run_for_ever(
         changes in prop::collection::vec((0usize..400, any::<u8>()), 1..12),

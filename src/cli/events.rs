@@ -81,7 +81,10 @@ impl Events {
         for row in database.events(&filter, self.limit)? {
             write(&row, format)?;
         }
-        while self.follow {
+        if !self.follow {
+            return Ok(Outcome::Done);
+        }
+        loop {
             std::thread::sleep(FOLLOW_EVERY);
             filter.after = Some(seen);
             for row in database.events(&filter, FOLLOW_MAX)? {
@@ -89,7 +92,6 @@ impl Events {
                 write(&row, format)?;
             }
         }
-        Ok(Outcome::Done)
     }
 }
 

@@ -837,7 +837,7 @@ fn any_file() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(crate::testing::cases(512))]
 
     #[test]
     fn any_bytes_are_taken_calmly(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

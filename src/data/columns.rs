@@ -223,4 +223,18 @@ mod tests {
         assert_eq!(table.header, records[0]);
         assert_eq!(table.rows[0].get(0), "x, y");
     }
+
+    proptest::proptest! {
+        #![proptest_config(crate::testing::cases(256))]
+
+        #[test]
+        fn any_table_is_read_or_refused(
+            head in "(file|label|fold|start|end|,|\"|\n|[a-zé]){0,12}",
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        ) {
+            let bytes = [head.as_bytes(), b"\n", &body].concat();
+            let table = Columns::parse(&bytes, &mut Problems::default());
+            proptest::prop_assert!(table.rows.len() <= bytes.len());
+        }
+    }
 }

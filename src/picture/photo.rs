@@ -322,3 +322,36 @@ fn damaged(error: image::ImageError) -> PhotoError {
 fn unsupported(what: &str) -> PhotoError {
     PhotoError::Unsupported(what.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #![proptest_config(crate::testing::cases(256))]
+
+        #[test]
+        fn damaged_photos_never_panic(
+            which in 0_usize..5,
+            changes in proptest::collection::vec((0_usize..2_000, proptest::prelude::any::<u8>()), 0..12),
+            keep in 0_usize..2_000,
+        ) {
+            let photos: [&[u8]; 5] = [
+                include_bytes!("../../tests/data/photos/alpha.png"),
+                include_bytes!("../../tests/data/photos/grey.jpg"),
+                include_bytes!("../../tests/data/photos/cmyk.jpg"),
+                include_bytes!("../../tests/data/photos/animated.webp"),
+                include_bytes!("../../tests/data/photos/bomb.jpg"),
+            ];
+            let mut bytes = photos[which].to_vec();
+            for (at, value) in changes {
+                let length = bytes.len();
+                bytes[at % length] = value;
+            }
+            bytes.truncate(keep.max(1));
+            if let Ok(photo) = Photo::read(&bytes, None) {
+                proptest::prop_assert!(photo.width > 0 && photo.height > 0);
+            }
+        }
+    }
+}

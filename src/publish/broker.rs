@@ -412,7 +412,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
+        #![proptest_config(crate::testing::cases(60))]
 
         #[test]
         fn arbitrary_bytes_do_no_harm(
@@ -427,7 +427,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #![proptest_config(crate::testing::cases(4096))]
 
         /// The codec is not ours: packets of every type with any contents, whole and cut short.
         #[test]

@@ -342,6 +342,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::cases(256))]
+
         #[test]
         fn any_text_is_safe_as_topic_and_as_filter(
             filters in proptest::collection::vec("[ab$é+#/\0]{0,8}", 0..8),

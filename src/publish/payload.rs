@@ -331,6 +331,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::cases(256))]
+
         #[test]
         fn any_class_makes_a_safe_level(class in any::<String>()) {
             let level = topic_level(&class);

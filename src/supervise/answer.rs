@@ -247,4 +247,17 @@ mod tests {
         drop(answering);
         assert!(matches!(ask::<()>(&path, &Question::Status), Err(AskError::Silent { .. })));
     }
+
+    proptest::proptest! {
+        #![proptest_config(crate::testing::cases(256))]
+
+        #[test]
+        fn any_question_has_an_answer_or_is_refused(
+            text in "(\\{|\\}|\"|:|,|ask|status|explain|since|until|source|null|[0-9TZ-]|.){0,40}",
+        ) {
+            if let Ok(question) = serde_json::from_str::<Question>(&text) {
+                proptest::prop_assert!(serde_json::from_str::<serde_json::Value>(&known().answer(&question)).is_ok());
+            }
+        }
+    }
 }

@@ -90,6 +90,10 @@ pub enum Door {
     Locked,
     /// TLS on a second port, only with a certificate of the broker's own authority.
     Certified,
+    /// Anybody may come in, and nobody may publish events.
+    Guarded,
+    /// Anybody may come in, and messages have QoS 0.
+    Unreliable,
 }
 
 /// A mosquitto that can be stopped and started again on the same ports.
@@ -117,7 +121,7 @@ impl Mosquitto {
         let (port, tls_port) = (free_port(), free_port());
         let mut config = format!(
             "per_listener_settings false\npersistence true\npersistence_location {}/\n\
-             max_queued_messages 0\nlog_dest file {}/log\nlistener {port} 127.0.0.1\n",
+             log_dest file {}/log\nlistener {port} 127.0.0.1\n",
             dir.path().display(),
             dir.path().display()
         );
@@ -125,9 +129,24 @@ impl Mosquitto {
             // By default it would change to a user who can't read the folder.
             config.push_str("user root\n");
         }
+        if door != Door::Guarded {
+            // With this, mosquitto 2.0.11 cuts the connection instead of refusing a message.
+            config.push_str("max_queued_messages 0\n");
+        }
         let folder = dir.path().display().to_string();
         let mut ca_file = PathBuf::new();
-        if door != Door::Open {
+        if door == Door::Guarded {
+            let rules = "topic read #\ntopic readwrite hearken/+/available\n\
+                topic readwrite hearken/+/health\ntopic readwrite hearken/+/+/status\n\
+                topic readwrite hearken/+/+/sound/#\ntopic readwrite hearken/+/+/level\n\
+                topic readwrite homeassistant/#\ntopic readwrite probe/#\n";
+            std::fs::write(dir.path().join("rules"), rules).expect("written");
+            config.push_str(&format!("acl_file {folder}/rules\n"));
+        }
+        if door == Door::Unreliable {
+            config.push_str("max_qos 0\n");
+        }
+        if matches!(door, Door::Locked | Door::Certified) {
             ca_file = make_authority(dir.path(), "authority");
             config.push_str(&format!(
                 "listener {tls_port} 127.0.0.1\ncafile {folder}/authority.crt\n\
@@ -177,6 +196,15 @@ impl Mosquitto {
         self.signal(Signal::SIGTERM);
         let mut child = self.child.take().expect("it runs");
         child.wait().expect("it ends");
+    }
+
+    /// Lets everybody do everything, from the next start on.
+    pub fn unguard(&mut self) {
+        let path = self.dir.path().join("mosquitto.conf");
+        let config = std::fs::read_to_string(&path).expect("written before");
+        let free = |line: &&str| !line.starts_with("acl_file") && !line.starts_with("max_qos");
+        let lines: Vec<&str> = config.lines().filter(free).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").expect("written");
     }
 
     /// Stops the broker from doing anything, with its connections open.

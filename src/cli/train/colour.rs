@@ -28,8 +28,9 @@ use crate::train::shares::SHARES;
 const RESPONSES: [&str; 3] = ["red", "green", "blue"];
 /// One in so many photos is held back to validate by.
 const HELD_BACK_ONE_IN: usize = 10;
-/// Of the clean photos that are held back, so many are to be left alone.
-const UNTOUCHED: f64 = 0.93;
+/// Of the clean photos that are held back, so many are to be left alone. Of all clean photos nine in
+/// ten shall be; with eighty held back, this is two standard errors more.
+const UNTOUCHED: f64 = 0.95;
 /// Times that each photo is shifted for the regression on its statistics.
 const REGRESSION_TIMES: usize = 10;
 /// Decay of weights.
