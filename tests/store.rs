@@ -128,7 +128,10 @@ fn two_hundred_kills_lose_no_event() {
         daemon.signal(Signal::SIGKILL);
         daemon.end();
         kept.extend(committed(&daemon.log()));
-        assert_eq!(integrity(&state), "ok");
+        // A kill may come before there is one.
+        if state.join("hearken.db").exists() {
+            assert_eq!(integrity(&state), "ok");
+        }
     }
     let (code, _, log) = finish(run(&state, broker.port, &["--log-level", "debug"]));
     assert_eq!(code, 0, "{log:#?}");
@@ -406,14 +409,9 @@ fn mount(arguments: &[&str]) {
     assert!(done.status.success(), "mount {arguments:?}: {done:?}");
 }
 
-/// Mounts need root, here or in a user namespace of our own; see `main` of the disk tests.
-fn may_mount() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
 /// Runs a test of this file again in namespaces where we are root, when we are not.
 fn in_own_mounts(test: &str, body: impl FnOnce()) {
-    if may_mount() {
+    if nix::unistd::geteuid().is_root() {
         return body();
     }
     let this = std::env::current_exe().expect("this program");

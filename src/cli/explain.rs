@@ -11,7 +11,7 @@ use super::hear_file::Plan;
 use super::state::StateArgs;
 use super::{Outcome, Usage, output, when};
 use crate::config::{self, Environment, Overrides};
-use crate::decide::{Explainer, Heard, Verdict};
+use crate::decide::{Explainer, Verdict};
 use crate::hear::SoundModel;
 use crate::signal::Timestamp;
 use crate::spectrogram::ChannelChoice;
@@ -108,14 +108,7 @@ impl Explain {
         let (listened, incomplete) = plan.listen(file, &mut judge)?;
         let mut explainer = Explainer::new(plan.rules.clone(), plan.model.classes.len());
         for window in &listened.windows {
-            let heard = Heard {
-                start_s: window.end_s - listened.window_s,
-                end_s: window.end_s,
-                scores: &window.scores,
-                level_dbfs: window.level_dbfs,
-                first: window.first,
-            };
-            explainer.step(1, heard, true);
+            explainer.step(1, listened.heard(window), true);
         }
         let end_of = |verdict: &Verdict| Some(listened.windows.get(verdict.best_window)?.end_s);
         let verdicts = explainer.verdicts(&plan.model.classes);

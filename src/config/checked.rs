@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::environment::Environment;
 use super::found::Found;
-use super::names::{NAME_CHARS_MAX, is_node_name, is_plain_text, node_from_host};
+use super::names::{
+    CLASS_CHARS_MAX, CLASSES_MAX, NAME_CHARS_MAX, are_class_names, is_node_name, is_plain_text,
+    node_from_host,
+};
 use super::overrides::Overrides;
 use super::problem::Problems;
 use super::raw::Table;
@@ -13,10 +16,6 @@ use super::section::Section;
 use super::{LogLevel, LogSettings, Settings, mqtt, sources, store};
 use crate::decide::settings::{DetectionSettings, RuleOverride};
 
-/// Characters of a class's name.
-const CLASS_CHARS_MAX: usize = 128;
-/// Entries of `detection.classes` and tables under `detection.class`.
-const CLASSES_MAX: usize = 1024;
 /// Entries of `suppressed_by`.
 const SUPPRESSORS_MAX: usize = 64;
 
@@ -92,7 +91,7 @@ fn detection(root: &mut Section, found: &mut Found) -> DetectionSettings {
     let min_level_dbfs = detection.number("min_level_dbfs", -70.0, -120.0..=0.0);
     let allowed = format!("a list of at most {CLASSES_MAX} different class names");
     let classes =
-        detection.list("classes", "[]", &allowed, |names| are_classes(names, CLASSES_MAX));
+        detection.list("classes", "[]", &allowed, |names| are_class_names(names, CLASSES_MAX));
     let mut overrides = Vec::new();
     for (class, mut section) in detection.named_tables("class", "NAME", CLASSES_MAX) {
         if !is_plain_text(&class, CLASS_CHARS_MAX) {
@@ -123,7 +122,7 @@ fn rule(mut section: Section, class: &str, found: &mut Found) -> RuleOverride {
     const HOUR_S: f32 = 3600.0;
     let allowed = format!("a list of at most {SUPPRESSORS_MAX} different other class names");
     let are_others = |names: &[String]| {
-        are_classes(names, SUPPRESSORS_MAX) && !names.iter().any(|name| name == class)
+        are_class_names(names, SUPPRESSORS_MAX) && !names.iter().any(|name| name == class)
     };
     let rule = RuleOverride {
         on: section.number_or_none("on", 0.0..=1.0),
@@ -147,13 +146,4 @@ fn rule(mut section: Section, class: &str, found: &mut Found) -> RuleOverride {
     }
     section.finish(found);
     rule
-}
-
-fn are_classes(names: &[String], count_max: usize) -> bool {
-    let mut sorted: Vec<&String> = names.iter().collect();
-    sorted.sort();
-    sorted.dedup();
-    names.len() <= count_max
-        && sorted.len() == names.len()
-        && names.iter().all(|name| is_plain_text(name, CLASS_CHARS_MAX))
 }

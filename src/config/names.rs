@@ -103,6 +103,21 @@ fn distance(a: &str, b: &str) -> usize {
     above.last().copied().unwrap_or(0)
 }
 
+/// Characters of a class's name.
+pub(super) const CLASS_CHARS_MAX: usize = 128;
+/// Class names in one list, and tables under `detection.class`.
+pub(super) const CLASSES_MAX: usize = 1024;
+
+/// Whether these can be different classes, and are no more than that.
+pub(super) fn are_class_names(names: &[String], count_max: usize) -> bool {
+    let mut sorted: Vec<&String> = names.iter().collect();
+    sorted.sort();
+    sorted.dedup();
+    names.len() <= count_max
+        && sorted.len() == names.len()
+        && names.iter().all(|name| is_plain_text(name, CLASS_CHARS_MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,14 +4,11 @@ use std::path::Path;
 
 use super::environment::Environment;
 use super::found::Found;
-use super::names::is_plain_text;
+use super::names::{CLASSES_MAX, are_class_names};
 use super::section::Section;
 use crate::store::settings::{ClipSettings, NEVER_RECORD, StoreSettings};
 
 const MIB: u64 = 1 << 20;
-/// Names in `classes` and `never_record`.
-const CLASSES_MAX: usize = 1024;
-const CLASS_CHARS_MAX: usize = 128;
 
 /// Reads `[store]`.
 pub(super) fn check(
@@ -42,7 +39,7 @@ pub(super) fn check_clips(
     let enabled = clips.boolean("enabled", false);
     let allowed = format!("a list of at most {CLASSES_MAX} different class names");
     let names = |section: &mut Section, key, default: &str| {
-        section.list(key, default, &allowed, are_classes)
+        section.list(key, default, &allowed, |names| are_class_names(names, CLASSES_MAX))
     };
     let classes = names(&mut clips, "classes", "[]").unwrap_or_default();
     let spoken = NEVER_RECORD.map(str::to_owned);
@@ -62,13 +59,4 @@ pub(super) fn check_clips(
     }
     clips.finish(found);
     enabled.then_some(settings)
-}
-
-fn are_classes(names: &[String]) -> bool {
-    let mut sorted: Vec<&String> = names.iter().collect();
-    sorted.sort();
-    sorted.dedup();
-    names.len() <= CLASSES_MAX
-        && sorted.len() == names.len()
-        && names.iter().all(|name| is_plain_text(name, CLASS_CHARS_MAX))
 }

@@ -19,6 +19,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment {
         variables: variables.collect(),
         host_name: Some("attic".to_owned()),
+        state_folder: "/state".into(),
         ..Environment::default()
     }
 }
@@ -95,7 +96,7 @@ fn the_sample_holds_every_key_and_no_other() {
     let known: Vec<String> = keys().into_iter().map(|key| key.path).collect();
     let sample: Vec<String> = sample_keys().into_keys().collect();
     assert_eq!(sample, known);
-    assert_eq!(known.len(), 46);
+    assert_eq!(known.len(), 58);
 }
 
 #[test]
@@ -432,6 +433,20 @@ fn every_key_that_is_not_at_its_default_is_printed_and_read_again() {
         queue_events_max = 7
         tls = { enabled = true, ca_file = PEM, client_cert_file = PEM, client_key_file = PEM }
         home_assistant.prefix = "h"
+        [store]
+        enabled = true
+        folder = "/s \\\" t"
+        keep_days = 3
+        size_max_mb = 4
+        [clips]
+        enabled = true
+        folder = "/c"
+        before_s = 0.5
+        after_s = 1.25
+        length_max_s = 9.5
+        size_max_mb = 6
+        classes = ["a"]
+        never_record = []
     "#;
     let text = text.replace("PEM", &raw::quoted(pem.path().to_str().unwrap()));
     let settings = parse(&text).unwrap();
@@ -443,6 +458,7 @@ fn every_key_that_is_not_at_its_default_is_printed_and_read_again() {
         "hop_s = 0.3\n",
         "repeat = true",
         "prefix = \"h\"",
+        "after_s = 1.25\n",
     ] {
         assert!(shown.contains(key), "{key}: {shown}");
     }

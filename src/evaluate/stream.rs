@@ -127,19 +127,23 @@ fn take(
 }
 
 impl Listened {
+    /// One of its windows, as the decision takes it.
+    pub fn heard<'a>(&self, window: &'a Window) -> Heard<'a> {
+        Heard {
+            start_s: window.end_s - self.window_s,
+            end_s: window.end_s,
+            scores: &window.scores,
+            level_dbfs: window.level_dbfs,
+            first: window.first,
+        }
+    }
+
     /// What a listener with these rules reports, in the order of the reports.
     pub fn reports(&self, rules: Rules) -> Vec<ReportedEvent> {
         let mut tracker = Tracker::new(rules);
         let mut reports: Vec<ReportedEvent> = Vec::new();
         for window in &self.windows {
-            let heard = Heard {
-                start_s: window.end_s - self.window_s,
-                end_s: window.end_s,
-                scores: &window.scores,
-                level_dbfs: window.level_dbfs,
-                first: window.first,
-            };
-            for change in tracker.step(heard) {
+            for change in tracker.step(self.heard(window)) {
                 note(change, window.ready_s, &mut reports);
             }
         }

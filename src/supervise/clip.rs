@@ -103,9 +103,8 @@ impl<N: Fn(ClipNote)> Clipper<N> {
         loop {
             let news = waiting.recv_timeout(LOOK_EVERY);
             let ended = matches!(news, Err(RecvTimeoutError::Disconnected));
-            if let Ok(news) = news {
-                self.take(news);
-            }
+            // All of them first: an end that waits says how long a clip is to be.
+            news.into_iter().chain(waiting.try_iter()).for_each(|news| self.take(news));
             let (done, open) = std::mem::take(&mut self.open)
                 .into_iter()
                 .partition(|making| ended || self.is_complete(making));
