@@ -383,10 +383,8 @@ fn the_password_comes_from_its_file_or_from_systemd() {
     assert_eq!(password(user), None);
 }
 
-#[test]
-fn every_key_that_is_not_at_its_default_is_printed_and_read_again() {
-    let pem = tempfile::NamedTempFile::new().unwrap();
-    let text = r#"
+/// A value for every key, none of them the default; PEM is a file.
+const EVERY_KEY: &str = r#"
         node = "N"
         model.path = "m \" \\ é.onnx"
         analysis.hop_s = 0.3
@@ -448,7 +446,11 @@ fn every_key_that_is_not_at_its_default_is_printed_and_read_again() {
         classes = ["a"]
         never_record = []
     "#;
-    let text = text.replace("PEM", &raw::quoted(pem.path().to_str().unwrap()));
+
+#[test]
+fn every_key_that_is_not_at_its_default_is_printed_and_read_again() {
+    let pem = tempfile::NamedTempFile::new().unwrap();
+    let text = EVERY_KEY.replace("PEM", &raw::quoted(pem.path().to_str().unwrap()));
     let settings = parse(&text).unwrap();
     let shown = effective_text(&settings);
     assert_eq!(parse(&shown).unwrap(), settings, "{shown}");

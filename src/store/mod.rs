@@ -13,6 +13,8 @@ mod outbox;
 mod retention;
 mod schema;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use clips::{flac, limit_clips, write_clip};
 pub use database::{Database, Opened, StoreError};

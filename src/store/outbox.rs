@@ -105,7 +105,7 @@ fn add(connection: &Connection, name: &str, count: usize) -> Result<(), StoreErr
 #[cfg(test)]
 mod tests {
     use super::super::events::EventFilter;
-    use super::super::events::tests::{database, event};
+    use super::super::tests::{database, event};
     use super::*;
     use crate::signal::{EventId, Phase};
 

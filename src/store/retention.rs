@@ -73,7 +73,7 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use super::super::events::EventFilter;
-    use super::super::events::tests::{database, event};
+    use super::super::tests::{database, event};
     use super::*;
     use crate::signal::{Event, EventId, Phase};
 
