@@ -11,7 +11,7 @@ pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
 
 length=$(ffprobe -v error -show_entries format=duration -of csv=p=0 assets/soundscape.ogg)
-repeats=$(awk -v hours="$hours" -v length="$length" 'BEGIN { print int(hours * 3600 / length) }')
+repeats=$(awk -v hours="$hours" -v one="$length" 'BEGIN { print int(hours * 3600 / one) }')
 for _ in $(seq "$repeats"); do echo "file '$PWD/assets/soundscape.ogg'"; done > "$work/list"
 ffmpeg -v error -f concat -safe 0 -i "$work/list" -ac 1 -ar 32000 "$work/long.flac"
 
@@ -35,7 +35,7 @@ took=$SECONDS
 live=$(grep -c '"phase":"start"' "$work/events")
 ended=$(grep -c '"phase":"end"' "$work/events")
 kept=$($hearken events --state "$work/state" --limit 10000000 | wc -l)
-offline=$($hearken classify --json --hop 0.5 "$work/long.flac" | grep -o '"start_s"' | wc -l)
+offline=$($hearken classify --json --hop 0.5 "$work/long.flac" | grep -o '"start":' | wc -l)
 echo "$hours h of sound in $took s ($(awk -v h="$hours" -v t="$took" 'BEGIN { print int(h * 3600 / t) }') times real time)"
 echo "events: $live started, $ended ended, $kept kept, $offline by classify"
 # The score log fills for an hour of sound; what grows after that is a leak.

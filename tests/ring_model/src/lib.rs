@@ -99,7 +99,8 @@ fn write(shared: &Shared, variant: Variant) -> u64 {
     let (mut pushed, mut pending) = (0, 0);
     for frame in 0..OFFERED {
         let mark = |pending: &mut u64, pushed: u64| {
-            let marked = *pending == 0 || shared.marks.push(Mark { position: pushed, lost: *pending });
+            let marked =
+                *pending == 0 || shared.marks.push(Mark { position: pushed, lost: *pending });
             *pending = if marked { 0 } else { *pending };
             marked
         };
