@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     // The colour model: where these three meet.
     ("correct", &["network", "picture", "colour"]),
     ("decide", &[]),
-    ("publish", &["revive"]),
+    ("publish", &[]),
     ("store", &[]),
     // The settings of every stage, to fill them in.
     (

@@ -49,6 +49,11 @@ fn with_state(mut command: Command, state: &Path) -> Command {
     command
 }
 
+/// Events that have ended, on the terminal.
+fn ends(daemon: &Daemon) -> usize {
+    daemon.out().iter().filter(|line| line.contains("END")).count()
+}
+
 /// Runs to the end.
 fn finish(command: Command) -> (i32, Vec<String>, Vec<String>) {
     let mut daemon = Daemon::start(command);
@@ -329,7 +334,6 @@ fn a_database_that_is_damaged_while_it_is_used_does_not_stop_anything() {
     let base = tempfile::tempdir().expect("a folder");
     let state = base.path().join("state");
     let mut daemon = Daemon::start(alone(&state, &["--repeat"]));
-    let ends = |daemon: &Daemon| daemon.out().iter().filter(|line| line.contains("END")).count();
     daemon.wait_until("events are heard", || ends(&daemon) > 2);
     // Noise over all pages, and nothing of the log that would mend them.
     let length = std::fs::metadata(state.join("hearken.db")).expect("a database").len();
@@ -354,7 +358,6 @@ fn a_folder_that_is_taken_away_is_made_again() {
     let base = tempfile::tempdir().expect("a folder");
     let state = base.path().join("state");
     let mut daemon = Daemon::start(alone(&state, &["--repeat"]));
-    let ends = |daemon: &Daemon| daemon.out().iter().filter(|line| line.contains("END")).count();
     daemon.wait_until("events are heard", || ends(&daemon) > 2);
     std::fs::rename(&state, base.path().join("away")).expect("renamed");
     daemon.wait_for_log(&["the database was taken away"]);
@@ -432,8 +435,6 @@ fn a_full_disk_and_a_read_only_one_pass() {
         let disk = SmallDisk::mount(&state, 512 << 10);
         disk.remount("ro");
         let mut daemon = Daemon::start(alone(&state, &["--repeat"]));
-        let ends =
-            |daemon: &Daemon| daemon.out().iter().filter(|line| line.contains("END")).count();
         daemon.wait_for_log(&["events are told, but not kept"]);
         daemon.wait_until("events are heard", || ends(&daemon) > 2);
         disk.remount("rw");

@@ -164,16 +164,19 @@ impl Board {
 
     /// Takes an event; `kept` is its number in the store. That a sound goes on is not told.
     pub fn event(&mut self, event: &Event, kept: Option<i64>) {
-        if event.phase == Phase::Update {
-            return;
-        }
+        let begins = match event.phase {
+            Phase::Start => true,
+            Phase::End => false,
+            Phase::Update => return,
+        };
         self.outbox.push_event(self.topics.event(&event.source), payload::event(event), kept);
         let topic = self.topics.sound(&event.source, &event.class);
         if let Some(open) = self.sounds.get_mut(&topic) {
-            match event.phase {
-                Phase::Start => open.insert(Arc::clone(&event.class)),
-                Phase::End | Phase::Update => open.remove(&event.class),
-            };
+            if begins {
+                open.insert(Arc::clone(&event.class));
+            } else {
+                open.remove(&event.class);
+            }
             let word = if open.is_empty() { OFF } else { ON };
             self.outbox.set_retained(Rank::State, topic, word.into());
         }

@@ -221,6 +221,12 @@ impl Publisher {
         }
     }
 
+    /// Whether the thread has ended; before [`Self::shutdown`], only a fault can do that.
+    pub fn has_ended(&self) -> bool {
+        let ended = self.ended.as_ref().map(Receiver::try_recv);
+        ended == Some(Err(crossbeam_channel::TryRecvError::Disconnected))
+    }
+
     /// What became of events with numbers since this was last asked.
     pub fn take_settled(&self) -> Settled {
         self.shared.lock().board.outbox.take_settled()

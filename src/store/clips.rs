@@ -121,7 +121,6 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["2.flac", "3.flac", "notes.txt"]);
-        assert!(flac(&samples, 0).is_err() || flac(&samples, 0).is_ok_and(|b| !b.is_empty()));
         fs::write(base.path().join("file"), "").unwrap();
         assert!(write_clip(&base.path().join("file"), "a.flac", &bytes).is_err());
     }

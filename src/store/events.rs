@@ -1,7 +1,5 @@
 //! Events in the database: written as they begin, go on and end; read for people.
 
-use std::sync::Arc;
-
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 use serde::Serialize;
@@ -242,8 +240,8 @@ fn rows(
 /// Writes what is known of an event now, over what was known before. An end without a start, which
 /// another database has, is an event as well.
 fn write(connection: &Connection, event: &Event, ending: &str) -> Result<(), StoreError> {
-    let source = number_of(connection, "source", "name", &event.source, event.start)?;
-    let model = number_of(connection, "model", "digest", &event.model, event.start)?;
+    let source = source_number(connection, &event.source)?;
+    let model = model_number(connection, event)?;
     let heard = event.end.unwrap_or(event.start).max(event.start);
     let end = (event.phase == Phase::End).then_some(heard.as_nanos());
     let change = "INSERT INTO event (id, node, source, class, start_ns, heard_ns, end_ns, score_peak, \
@@ -293,23 +291,19 @@ fn count(connection: &Connection, event: &Event, source: i64) -> Result<(), Stor
     Ok(())
 }
 
-/// The number of a source or model, which gets one if it has none.
-fn number_of(
-    connection: &Connection,
-    table: &str,
-    column: &str,
-    value: &Arc<str>,
-    at: Timestamp,
-) -> Result<i64, StoreError> {
-    let value: &str = value;
-    let values = match table {
-        "model" => "(digest, first_used_ns) VALUES (?1, ?2)",
-        _ => "(name) SELECT ?1 WHERE ?2 IS NOT NULL",
-    };
-    let change = format!("INSERT OR IGNORE INTO {table} {values}");
-    connection.execute(&change, params![value, at.as_nanos()])?;
-    let query = format!("SELECT id FROM {table} WHERE {column} = ?1");
-    Ok(connection.query_row(&query, [value], |row| row.get(0))?)
+/// The number of a source, which gets one if it has none.
+fn source_number(connection: &Connection, name: &str) -> Result<i64, StoreError> {
+    connection.execute("INSERT OR IGNORE INTO source (name) VALUES (?1)", [name])?;
+    let query = "SELECT id FROM source WHERE name = ?1";
+    Ok(connection.query_row(query, [name], |row| row.get(0))?)
+}
+
+/// The number of a model, which gets one if it has none.
+fn model_number(connection: &Connection, event: &Event) -> Result<i64, StoreError> {
+    let change = "INSERT OR IGNORE INTO model (digest, first_used_ns) VALUES (?1, ?2)";
+    connection.execute(change, params![&*event.model, event.start.as_nanos()])?;
+    let query = "SELECT id FROM model WHERE digest = ?1";
+    Ok(connection.query_row(query, [&*event.model], |row| row.get(0))?)
 }
 
 #[cfg(test)]

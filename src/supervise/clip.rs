@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const OPEN_MAX: usize = 256;
 /// How far behind the sound an event's start may come: the window, and a few to be sure.
 const START_LAG_S: f64 = 30.0;
-/// Voices that ended are remembered so long, in seconds of their stream.
+/// The latest so many sounds of classes that are never kept are remembered.
 const VOICES_KEPT: usize = 1_024;
 
 /// Where a sound that began or ended lies.
@@ -105,13 +105,11 @@ impl<N: Fn(ClipNote)> Clipper<N> {
             let ended = matches!(news, Err(RecvTimeoutError::Disconnected));
             // All of them first: an end that waits says how long a clip is to be.
             news.into_iter().chain(waiting.try_iter()).for_each(|news| self.take(news));
-            let (done, open) = std::mem::take(&mut self.open)
+            let (done, open): (Vec<Making>, Vec<Making>) = std::mem::take(&mut self.open)
                 .into_iter()
                 .partition(|making| ended || self.is_complete(making));
             self.open = open;
-            for making in Vec::from_iter::<Vec<Making>>(done) {
-                self.keep(&making.news);
-            }
+            done.iter().for_each(|making| self.keep(&making.news));
             if ended {
                 return;
             }

@@ -64,6 +64,8 @@ pub struct Keeper {
     look_at: Instant,
     /// Told already, but not kept.
     waiting: VecDeque<Event>,
+    /// What an earlier process left to be told, once that is known.
+    left_behind: Option<Vec<Kept>>,
 }
 
 /// An event that may be told now, and the number under which its message is kept.
@@ -88,23 +90,28 @@ impl Keeper {
             retire_at: now,
             look_at: now,
             waiting: VecDeque::new(),
+            left_behind: None,
         }
     }
 
-    /// Opens the store for the first time. Returns what an earlier process left to be told, oldest
-    /// first: each start before its end, also of events that it could not end itself.
-    pub fn begin(&mut self) -> Vec<Kept> {
-        if !self.settings.enabled {
-            return Vec::new();
+    /// What an earlier process left to be told, oldest first: each start before its end, also of
+    /// events that it could not end itself. Comes once, as soon as the store can be used.
+    pub fn take_left_behind(&mut self) -> Vec<Kept> {
+        self.left_behind.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Looks for what an earlier process left, before anything of this one is in the database.
+    fn look_behind(&mut self) {
+        if self.left_behind.is_some() {
+            return;
         }
-        self.open();
         let left = self.using(|database, outbox_max| {
             let closed = database.close_left_open(outbox_max.is_some())?;
             let Some(max) = outbox_max else { return Ok((closed, 0, Vec::new())) };
             let dropped = database.limit_messages(max)?;
             Ok((closed, dropped, database.pending(max)?))
         });
-        let Some((closed, dropped, pending)) = left else { return Vec::new() };
+        let Some((closed, dropped, pending)) = left else { return };
         if closed > 0 {
             tracing::warn!(
                 "{closed} events were left open by an earlier run; they end when they were last heard"
@@ -118,7 +125,8 @@ impl Keeper {
         if !pending.is_empty() {
             tracing::info!("{} messages of an earlier run have yet to be told", pending.len());
         }
-        pending.into_iter().map(|kept| (kept.event, Some(kept.sequence))).collect()
+        let kept = pending.into_iter().map(|kept| (kept.event, Some(kept.sequence)));
+        self.left_behind = Some(kept.collect());
     }
 
     /// Commits events. They come back to be told, whether it worked or not.
@@ -215,6 +223,7 @@ impl Keeper {
                     tracing::info!("the store can be used again");
                 }
                 self.database = Some(database);
+                self.look_behind();
             }
             Err(error) => self.fail(&error),
         }
@@ -251,11 +260,17 @@ impl Keeper {
     }
 
     fn wait(&mut self, events: &[Event]) {
-        self.waiting.extend(events.iter().cloned());
+        for event in events {
+            // That a sound goes on replaces what was said of it before: a long one takes no more
+            // room than a short one.
+            let is_old = |old: &Event| old.phase == Phase::Update && old.id == event.id;
+            self.waiting.retain(|old| !is_old(old));
+            self.waiting.push_back(event.clone());
+        }
         let over = self.waiting.len().saturating_sub(WAITING_MAX);
-        self.waiting.drain(..over);
+        let lost = self.waiting.drain(..over).filter(|event| event.phase != Phase::Update).count();
         let mut health = self.health.lock();
-        health.unkept += over as u64;
+        health.unkept += lost as u64;
         health.waiting = self.waiting.len();
     }
 
@@ -278,5 +293,85 @@ impl Keeper {
             // One that is gone already is what is wanted.
             clips.iter().for_each(|clip| drop(std::fs::remove_file(folder.join(clip))));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::EventId;
+
+    fn event(id: EventId, phase: Phase) -> Event {
+        let at = Timestamp::now();
+        Event {
+            id,
+            phase,
+            node: "n".into(),
+            source: "s".into(),
+            class: "dog".into(),
+            start: at,
+            end: (phase != Phase::Start).then_some(at),
+            score_peak: 0.9,
+            score_mean: 0.9,
+            level_dbfs: -20.0,
+            model: "m".into(),
+        }
+    }
+
+    fn keeper(folder: &std::path::Path) -> Keeper {
+        let settings = StoreSettings {
+            enabled: true,
+            folder: folder.to_owned(),
+            keep_days: 9,
+            size_max_bytes: 1 << 30,
+        };
+        Keeper::new(settings, None, Some(100), SharedHealth::default())
+    }
+
+    #[test]
+    fn what_was_left_behind_is_told_also_when_the_store_comes_late() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("state");
+        let mut earlier = keeper(&folder);
+        let old = EventId::new();
+        assert!(earlier.keep(vec![event(old, Phase::Start)])[0].1.is_some());
+        drop(earlier);
+        // The folder is not there when the next process starts.
+        let away = base.path().join("away");
+        std::fs::rename(&folder, &away).unwrap();
+        std::fs::write(&folder, "").unwrap();
+        let mut keeper = keeper(&folder);
+        let new = EventId::new();
+        assert_eq!(keeper.keep(vec![event(new, Phase::Start)])[0].1, None);
+        assert_eq!(keeper.take_left_behind(), []);
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&away, &folder).unwrap();
+        keeper.look_after(Instant::now() + RETRY_EVERY);
+        let left = keeper.take_left_behind();
+        let phases: Vec<_> = left.iter().map(|(event, _)| (event.id, event.phase)).collect();
+        assert_eq!(phases, [(old, Phase::Start), (old, Phase::End)]);
+        assert_eq!(keeper.take_left_behind(), []);
+        // The event of this process is kept, and still on.
+        let rows = Database::read(&folder.join("hearken.db")).unwrap();
+        let rows = rows.events(&crate::store::EventFilter::default(), 9).unwrap();
+        let ends: Vec<bool> = rows.iter().map(|row| row.end.is_some()).collect();
+        assert_eq!(ends, [true, false]);
+    }
+
+    #[test]
+    fn a_long_sound_does_not_push_others_out() {
+        let base = tempfile::tempdir().unwrap();
+        let blocked = base.path().join("file");
+        std::fs::write(&blocked, "").unwrap();
+        let mut keeper = keeper(&blocked);
+        let (long, short) = (EventId::new(), EventId::new());
+        keeper.keep(vec![event(short, Phase::Start), event(long, Phase::Start)]);
+        for _ in 0..100 {
+            keeper.keep(vec![event(long, Phase::Update)]);
+        }
+        keeper.keep(vec![event(long, Phase::End)]);
+        let waiting: Vec<_> = keeper.waiting.iter().map(|e| (e.id, e.phase)).collect();
+        let expected = [(short, Phase::Start), (long, Phase::Start), (long, Phase::End)];
+        assert_eq!((waiting.as_slice(), keeper.health.get().unkept), (&expected[..], 0));
     }
 }

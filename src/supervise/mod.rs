@@ -269,8 +269,8 @@ impl Daemon {
             result?;
             anyhow::bail!("the classification ended by itself");
         }
-        if self.sinks.has_died() {
-            anyhow::bail!("the store's thread ended by itself");
+        if let Some(dead) = self.sinks.dead() {
+            anyhow::bail!("{dead} ended by itself");
         }
         let window = Duration::from_secs_f64(self.model.recipe.window_s());
         for source in &mut self.sources {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::clip::ClipNote;
 use super::keep::{Keeper, Kept, SharedHealth, StoreHealth};
@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::publish::settings::Broker;
 use crate::publish::{self, Health, Publisher, Roster, Settled};
 use crate::revive::{Restarts, revived};
-use crate::signal::{Command, Event, Report};
+use crate::signal::{Command, Event, Phase, Report};
 
 /// Events on their way to the store; there are a few a second at most.
 const EVENTS_MAX: usize = 1_024;
@@ -70,7 +70,6 @@ impl Sinks {
                 terminal,
                 unsettled: Settled::default(),
                 batch: Vec::new(),
-                has_begun: false,
             };
             let until = revived("the store", &restarts, || recorder.run(&waiting));
             if let Ok(until) = until {
@@ -87,7 +86,7 @@ impl Sinks {
         if let Err(refused) = self.messages.send_timeout(Message::Event(event), STORE_WITHIN)
             && let Message::Event(event) = refused.into_inner()
         {
-            self.passed_by.fetch_add(1, Ordering::Relaxed);
+            self.passed_by.fetch_add(u64::from(event.phase != Phase::Update), Ordering::Relaxed);
             self.publisher.tell(&event, None);
         }
     }
@@ -117,9 +116,11 @@ impl Sinks {
         health
     }
 
-    /// Whether the store's thread has ended, which it never should by itself.
-    pub fn has_died(&self) -> bool {
-        matches!(self.ended.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
+    /// The thread that has ended, which none should by itself.
+    pub fn dead(&self) -> Option<&'static str> {
+        let store = matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected));
+        let publishing = self.publisher.has_ended().then_some("publishing");
+        store.then_some("the store's thread").or(publishing)
     }
 
     /// Tells the broker what exists now.
@@ -152,19 +153,17 @@ struct Recorder {
     unsettled: Settled,
     /// Events that have yet to be kept and told.
     batch: Vec<Event>,
-    has_begun: bool,
 }
 
 impl Recorder {
     /// Keeps and tells until the end; returns by when all must be told. May be called again after a
     /// panic: what was in hand then is taken up once more.
     fn run(&mut self, messages: &Receiver<Message>) -> Instant {
-        if !std::mem::replace(&mut self.has_begun, true) {
-            for (event, kept) in self.keeper.begin() {
+        self.keeper.look_after(Instant::now());
+        loop {
+            for (event, kept) in self.keeper.take_left_behind() {
                 self.publisher.tell(&event, kept);
             }
-        }
-        loop {
             let mut last = None;
             match messages.recv_timeout(SETTLE_EVERY) {
                 Ok(Message::Event(event)) => self.batch.push(event),
@@ -183,8 +182,8 @@ impl Recorder {
                 }
             }
             let kept = self.keeper.keep(self.batch.clone());
-            self.batch.clear();
             self.tell(kept);
+            self.batch.clear();
             clips.iter().for_each(|note| self.keeper.note_clip(note));
             self.settle();
             self.keeper.look_after(Instant::now());
