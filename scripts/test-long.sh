@@ -47,7 +47,7 @@ awk -F, -v took="$took" 'NR > 1 && $1 > took / 4 { n++; x += $1; y += $2; xx += 
             y / n, slope, n, first_threads, threads, first_handles, handles }' "$work/course"
 [ "$live" -eq "$ended" ] && [ "$live" -eq "$kept" ] && [ "$live" -eq "$offline" ]
 
-cases=${CASES:-150000}
+cases=${CASES:-80000}
 parsers=(any_bytes_are_taken_calmly any_known_keys any_variables arbitrary_commands arbitrary_bytes
     the_codec_never_panics any_text_is_safe damage_anywhere any_bytes_are_refused damaged_bytes
     damaged_photos any_table any_question)
