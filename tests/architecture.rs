@@ -79,7 +79,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
 ];
 
 /// The one place that may import a foreign crate.
-const HOMES: [(&str, &str); 26] = [
+const HOMES: [(&str, &str); 27] = [
     ("cpal", "src/capture/device.rs"),
     ("alsa", "src/capture/device.rs"),
     ("symphonia", "src/capture/decode.rs"),
@@ -89,6 +89,7 @@ const HOMES: [(&str, &str); 26] = [
     ("rustfft", "src/spectrogram/"),
     ("image", "src/picture/"),
     ("fast_image_resize", "src/picture/"),
+    ("tiff", "src/picture/tiff.rs"),
     ("bytemuck", "src/picture/"),
     ("palette", "src/colour/difference.rs"),
     ("glob", "src/cli/correct/places.rs"),

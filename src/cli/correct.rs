@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use self::one::{Ended, of_bytes, of_file};
 use self::places::{Place, places};
-use super::parallel::in_parallel;
+use super::parallel::in_order;
 use super::{Outcome, Usage, output};
 use crate::colour::{Baseline, Shift, ShiftModel, Triple};
 use crate::correct::{ColourModel, Method, Settings};
@@ -110,17 +110,21 @@ impl Correct {
         }
         let (places, mut outcome) = places(&self.paths, self.out_dir.as_deref(), &self.suffix)?;
         let writing = self.writing();
-        let ended = in_parallel(
+        in_order(
             self.jobs,
             places.len(),
             || Ok(model.corrector()?),
             |index, corrector| {
-                Ok(places.get(index).map(|place| of_file(place, corrector, &settings, &writing)))
+                let place = places.get(index);
+                Ok(place.map(|place| (place, of_file(place, corrector, &settings, &writing))))
+            },
+            |ended| {
+                if let Some((place, ended)) = ended {
+                    outcome = self.tell(place, ended, outcome)?;
+                }
+                Ok(())
             },
         )?;
-        for (place, ended) in places.iter().zip(ended.into_iter().flatten()) {
-            outcome = self.tell(place, ended, outcome)?;
-        }
         Ok(outcome)
     }
 

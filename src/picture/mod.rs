@@ -1,10 +1,11 @@
 //! Pictures as bytes and as pixels: photographs of several formats with what travels beside their
 //! pixels, plain PNG files, and the 227x227 view that a network sees. Pure: bytes in, bytes out.
-//! The only home of `image` and of `fast_image_resize`.
+//! The only home of `image`, `tiff` and `fast_image_resize`.
 
 mod jpeg;
 mod photo;
 mod png;
+mod tiff;
 mod view;
 
 pub use photo::{Format, Photo, PhotoError, Samples};

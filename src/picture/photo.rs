@@ -4,12 +4,13 @@ use std::io::Cursor;
 
 use image::codecs::jpeg::{JpegDecoder, JpegEncoder};
 use image::codecs::png::{CompressionType, FilterType, PngDecoder, PngEncoder};
-use image::codecs::tiff::{TiffDecoder, TiffEncoder};
+use image::codecs::tiff::TiffDecoder;
 use image::codecs::webp::{WebPDecoder, WebPEncoder};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat};
 
 use super::jpeg::{Flaw, flaw};
+use super::tiff;
 
 /// A larger photo is refused by its header, before anything is decoded.
 const PIXELS_MAX: u64 = 150_000_000;
@@ -28,6 +29,8 @@ pub struct Photo {
     /// The colour profile and the camera's notes, byte by byte.
     icc: Option<Vec<u8>>,
     exif: Option<Vec<u8>>,
+    /// All that a TIFF says beside its pixels, the profile among it.
+    notes: tiff::Notes,
 }
 
 /// Samples, pixel by pixel, row by row from the top.
@@ -128,7 +131,11 @@ impl Photo {
                 decode(decoder, found)
             }
             Format::Tiff => {
-                Self::upright(decode(TiffDecoder::new(source).map_err(damaged)?, found)?)
+                if tiff::is_album(bytes) {
+                    return Err(unsupported("it holds several pictures"));
+                }
+                let photo = decode(TiffDecoder::new(source).map_err(damaged)?, found)?;
+                Ok(Self { notes: tiff::Notes::read(bytes), ..photo })
             }
             Format::WebP => {
                 let decoder = WebPDecoder::new(source).map_err(damaged)?;
@@ -153,7 +160,10 @@ impl Photo {
                 let (best, filter) = (CompressionType::Fast, FilterType::Adaptive);
                 self.encode(PngEncoder::new_with_quality(&mut out, best, filter))?;
             }
-            Format::Tiff => self.encode(TiffEncoder::new(&mut out))?,
+            Format::Tiff => {
+                let written = tiff::write(self, &self.notes);
+                return written.map_err(|error| PhotoError::Unwritable(error.to_string()));
+            }
             Format::WebP => self.encode(WebPEncoder::new_lossless(&mut out))?,
         }
         Ok(out.into_inner())
@@ -207,41 +217,8 @@ impl Photo {
             orientation: Orientation::NoTransforms,
             icc: None,
             exif: None,
+            notes: tiff::Notes::default(),
         }
-    }
-
-    /// Turned as its file says, for a format whose writer can't say so.
-    fn upright(mut self) -> Result<Self, PhotoError> {
-        if self.orientation == Orientation::NoTransforms {
-            return Ok(self);
-        }
-        let (width, height) = (self.width, self.height);
-        macro_rules! turned {
-            ($samples:expr, $kind:ty) => {{
-                let image = image::ImageBuffer::<$kind, _>::from_raw(width, height, $samples);
-                image.map(DynamicImage::from)
-            }};
-        }
-        let samples = std::mem::replace(&mut self.samples, Samples::Eight(Vec::new()));
-        let image = match (samples, self.channels) {
-            (Samples::Eight(samples), 1) => turned!(samples, image::Luma<u8>),
-            (Samples::Eight(samples), 2) => turned!(samples, image::LumaA<u8>),
-            (Samples::Eight(samples), 3) => turned!(samples, image::Rgb<u8>),
-            (Samples::Eight(samples), _) => turned!(samples, image::Rgba<u8>),
-            (Samples::Sixteen(samples), 1) => turned!(samples, image::Luma<u16>),
-            (Samples::Sixteen(samples), 2) => turned!(samples, image::LumaA<u16>),
-            (Samples::Sixteen(samples), 3) => turned!(samples, image::Rgb<u16>),
-            (Samples::Sixteen(samples), _) => turned!(samples, image::Rgba<u16>),
-        };
-        let mut image = image.ok_or_else(|| PhotoError::Damaged("it is incomplete".to_owned()))?;
-        image.apply_orientation(self.orientation);
-        self.orientation = Orientation::NoTransforms;
-        (self.width, self.height) = (image.width(), image.height());
-        self.samples = match image.color().bytes_per_pixel() as usize / self.channels {
-            2 => Samples::Sixteen(bytemuck::pod_collect_to_vec(image.as_bytes())),
-            _ => Samples::Eight(image.into_bytes()),
-        };
-        Ok(self)
     }
 
     fn encode(&self, mut encoder: impl ImageEncoder) -> Result<(), PhotoError> {
@@ -312,7 +289,8 @@ fn decode(mut decoder: impl ImageDecoder, format: Format) -> Result<Photo, Photo
         decoder.read_image(&mut samples).map_err(damaged)?;
         Samples::Eight(samples)
     };
-    Ok(Photo { format, width, height, channels, samples, orientation, icc, exif })
+    let notes = tiff::Notes::default();
+    Ok(Photo { format, width, height, channels, samples, orientation, icc, exif, notes })
 }
 
 fn damaged(error: image::ImageError) -> PhotoError {
@@ -332,16 +310,17 @@ mod tests {
 
         #[test]
         fn damaged_photos_never_panic(
-            which in 0_usize..5,
+            which in 0_usize..6,
             changes in proptest::collection::vec((0_usize..2_000, proptest::prelude::any::<u8>()), 0..12),
             keep in 0_usize..2_000,
         ) {
-            let photos: [&[u8]; 5] = [
+            let photos: [&[u8]; 6] = [
                 include_bytes!("../../tests/data/photos/alpha.png"),
                 include_bytes!("../../tests/data/photos/grey.jpg"),
                 include_bytes!("../../tests/data/photos/cmyk.jpg"),
                 include_bytes!("../../tests/data/photos/animated.webp"),
                 include_bytes!("../../tests/data/photos/bomb.jpg"),
+                include_bytes!("../../tests/data/photos/notes.tif"),
             ];
             let mut bytes = photos[which].to_vec();
             for (at, value) in changes {
@@ -351,6 +330,8 @@ mod tests {
             bytes.truncate(keep.max(1));
             if let Ok(photo) = Photo::read(&bytes, None) {
                 proptest::prop_assert!(photo.width > 0 && photo.height > 0);
+                // What damaged notes say may be odd, and is still written.
+                proptest::prop_assert!(photo.write(90).is_ok());
             }
         }
     }

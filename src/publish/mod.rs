@@ -260,6 +260,15 @@ impl Publisher {
         self.health()
     }
 
+    /// Makes a [`Self::shutdown`] that goes on give up when `within` has passed, if that is sooner.
+    pub fn hurry(&self, within: Duration) {
+        let mut state = self.shared.lock();
+        let sooner = Instant::now() + within;
+        state.give_up_at = state.give_up_at.map(|at| at.min(sooner));
+        drop(state);
+        self.shared.wake.notify_one();
+    }
+
     fn close(&self, within: Duration) {
         let Some(ended) = &self.ended else { return };
         let until = Instant::now() + within;

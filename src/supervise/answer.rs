@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use serde::{Deserialize, Serialize};
 
 use super::scores::{Explained, ScoreLog};
 use crate::decide::{Rules, Verdict};
+use crate::revive::{Restarts, revived};
 use crate::signal::{NodeHealth, SourceStatus, Timestamp};
 
 /// Bytes of a question, and of an answer.
@@ -96,6 +98,8 @@ pub struct Known {
 /// Answers until the process ends. Removed with the daemon.
 pub struct Answering {
     path: PathBuf,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl Answering {
@@ -104,20 +108,30 @@ impl Answering {
     ///
     /// # Errors
     /// When there can be no socket there.
-    pub fn start(path: &Path, known: Arc<Known>) -> io::Result<Self> {
+    pub fn start(path: &Path, known: Arc<Known>, restarts: Arc<Restarts>) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let (alive, ended) = bounded(0);
         std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
-            for stream in listener.incoming() {
-                // Whoever hangs up does not want to know.
-                let _ = stream.and_then(|stream| serve(stream, &known));
-            }
+            // Failing too often, it ends, which the supervisor sees.
+            let _ = revived("answering", &restarts, || {
+                for stream in listener.incoming() {
+                    // Whoever hangs up does not want to know.
+                    let _ = stream.and_then(|stream| serve(stream, &known));
+                }
+            });
+            drop(alive);
         })?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), ended })
+    }
+
+    /// Whether the thread has ended, which only a fault can do.
+    pub fn has_ended(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Disconnected)
     }
 }
 
@@ -228,7 +242,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         fs::write(&path, "left behind").unwrap();
-        let answering = Answering::start(&path, Arc::new(known())).unwrap();
+        let answering = Answering::start(&path, Arc::new(known()), Arc::default()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let at = Timestamp::from_nanos(5);
         let question = Question::Explain { since: at, until: Some(at), source: None };

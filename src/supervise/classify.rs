@@ -292,3 +292,88 @@ impl Ear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::capture::decode::AudioFile;
+    use crate::decide::DetectionSettings;
+    use crate::revive::{Restarts, revived};
+    use crate::spectrogram::{Analyser, ChannelChoice, InputFormat};
+    use crate::supervise::lane::StreamEnd;
+    use crate::supervise::scores::ScoreLog;
+
+    /// The windows of the bundled recording, and its end.
+    fn recording(model: &SoundModel) -> Vec<Delivery> {
+        let mut file = AudioFile::open_recording().unwrap();
+        let choice = ChannelChoice::Mix;
+        let (sample_rate_hz, channels) = (file.sample_rate_hz(), file.channels());
+        let format = InputFormat { sample_rate_hz, channels, choice };
+        let hop_columns = model.recipe.hop_columns(0.5);
+        let mut analyser = Analyser::new(&model.recipe, format, hop_columns).unwrap();
+        let mut samples = Vec::new();
+        while file.next_block(&mut samples).unwrap() > 0 {}
+        let mut deliveries = Vec::new();
+        let at = |end_s| Timestamp::from_nanos(0).plus_seconds(end_s);
+        analyser.push(&samples, &mut |slice| {
+            let end_at = at(slice.end_s);
+            let slice = slice.image.is_some().then_some(TimedSlice { stream: 1, slice, end_at });
+            deliveries.push(Delivery { ended: None, slice });
+        });
+        let ended = StreamEnd { stream: 1, end_s: 40.0, end_at: at(40.0) };
+        deliveries.push(Delivery { ended: Some(ended), slice: None });
+        deliveries
+    }
+
+    #[test]
+    fn after_a_panic_listening_goes_on_and_each_start_has_its_end() {
+        let model = SoundModel::load(None).unwrap();
+        let rules = model.rules(&DetectionSettings::default()).unwrap();
+        let (sender, deliveries) = crossbeam_channel::unbounded();
+        recording(&model).into_iter().for_each(|delivery| sender.send(delivery).unwrap());
+        drop(sender);
+        let source: SourceName = "door".into();
+        let known = Known {
+            status: Mutex::new(None),
+            rules: Mutex::new(rules.clone()),
+            scores: ScoreLog::new([Arc::clone(&source)].into_iter()),
+            classes: model.classes.clone(),
+        };
+        let (events, has_panicked) = (RefCell::new(Vec::new()), Cell::new(false));
+        let job = ClassifyJob {
+            node: "n".into(),
+            rules,
+            sources: vec![Listened { source, board: Arc::new(Board::new()), deliveries }],
+            new_rules: crossbeam_channel::never(),
+            scores: true,
+            hurry: Arc::default(),
+            known: Arc::new(known),
+            clips: None,
+            sink: |report| match report {
+                Report::Event(event) => events.borrow_mut().push(event),
+                // While the siren is on.
+                _ => assert!(events.borrow().is_empty() || has_panicked.replace(true), "asked to"),
+            },
+            model,
+        };
+        let (restarts, mut ears) = (Restarts::default(), job.ears());
+        revived("the classification", &restarts, || job.run(&mut ears)).unwrap().unwrap();
+        assert_eq!(restarts.total(), 1);
+        let mut phases: BTreeMap<String, Vec<Phase>> = BTreeMap::new();
+        for event in events.borrow().iter().filter(|event| event.phase != Phase::Update) {
+            phases.entry(event.id.to_string()).or_default().push(event.phase);
+        }
+        assert!(phases.values().all(|phases| *phases == [Phase::Start, Phase::End]), "{phases:?}");
+        let events = events.borrow();
+        let classes: BTreeSet<&str> = events.iter().map(|event| &*event.class).collect();
+        let expected = ["dog", "glass_breaking", "siren", "thunderstorm"];
+        assert_eq!(classes.into_iter().collect::<Vec<_>>(), expected);
+        // It was cut in two by the panic.
+        let sirens = events.iter().filter(|e| &*e.class == "siren" && e.phase == Phase::Start);
+        assert_eq!(sirens.count(), 2);
+    }
+}

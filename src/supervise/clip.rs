@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::history::History;
+use crate::revive::{Restarts, revived};
 use crate::signal::{EventId, SourceName, Timestamp};
 use crate::store::settings::ClipSettings;
 use crate::store::{flac, limit_clips, write_clip};
@@ -71,12 +72,14 @@ pub fn start(
     settings: ClipSettings,
     histories: Vec<(SourceName, Arc<History>)>,
     note: impl Fn(ClipNote) + Send + 'static,
+    restarts: Arc<Restarts>,
 ) -> std::io::Result<(Clips, Receiver<()>)> {
     let (news, waiting) = bounded(NEWS_MAX);
     let (alive, ended) = bounded(0);
-    let clipper = Clipper { settings, histories, note, open: Vec::new(), voices: VecDeque::new() };
+    let mut clipper = Clipper::new(settings, histories, note);
     std::thread::Builder::new().name("clips".to_owned()).spawn(move || {
-        clipper.run(&waiting);
+        // Failing too often, it ends, which the supervisor sees.
+        let _ = revived("the keeping of clips", &restarts, || clipper.run(&waiting));
         drop(alive);
     })?;
     Ok((Clips { news }, ended))
@@ -87,6 +90,8 @@ struct Clipper<N> {
     histories: Vec<(SourceName, Arc<History>)>,
     note: N,
     open: Vec<Making>,
+    /// Complete, and to be cut.
+    done: VecDeque<Making>,
     /// Sounds of classes that are never kept.
     voices: VecDeque<ClipNews>,
 }
@@ -98,7 +103,18 @@ struct Making {
 }
 
 impl<N: Fn(ClipNote)> Clipper<N> {
-    fn run(mut self, waiting: &Receiver<ClipNews>) {
+    fn new(
+        settings: ClipSettings,
+        histories: Vec<(SourceName, Arc<History>)>,
+        note: N,
+    ) -> Self {
+        let (open, done, voices) = (Vec::new(), VecDeque::new(), VecDeque::new());
+        Self { settings, histories, note, open, done, voices }
+    }
+
+    /// Runs until nobody can tell it anything any more. May be called again after a panic, which
+    /// costs the clip that was in hand.
+    fn run(&mut self, waiting: &Receiver<ClipNews>) {
         self.limit();
         loop {
             let news = waiting.recv_timeout(LOOK_EVERY);
@@ -109,7 +125,10 @@ impl<N: Fn(ClipNote)> Clipper<N> {
                 .into_iter()
                 .partition(|making| ended || self.is_complete(making));
             self.open = open;
-            done.iter().for_each(|making| self.keep(&making.news));
+            self.done.extend(done);
+            while let Some(making) = self.done.pop_front() {
+                self.keep(&making.news);
+            }
             if ended {
                 return;
             }
@@ -217,7 +236,7 @@ fn file_name(news: &ClipNews) -> String {
 mod tests {
     use super::*;
     use crate::spectrogram::ChannelChoice;
-    use std::sync::Mutex;
+    use std::sync::{Mutex, PoisonError};
 
     fn settings(folder: &std::path::Path) -> ClipSettings {
         ClipSettings {
@@ -246,6 +265,11 @@ mod tests {
 
     /// Ten seconds of a ramp at 8 kHz, and these events in it.
     fn kept(events: &[ClipNews]) -> Vec<(ClipNote, Vec<u8>)> {
+        kept_although(events, 0)
+    }
+
+    /// The same, with a panic in the clip of that number, counted from 1.
+    fn kept_although(events: &[ClipNews], panics_at: usize) -> Vec<(ClipNote, Vec<u8>)> {
         let folder = tempfile::tempdir().unwrap();
         let history = Arc::new(History::new(history_s(&settings(folder.path()))));
         history.begin(1, 8_000);
@@ -253,18 +277,20 @@ mod tests {
         history.push(0, &ramp, 1, ChannelChoice::Mix);
         let notes = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&notes);
-        let clipper = Clipper {
-            settings: settings(folder.path()),
-            histories: vec![("door".into(), history)],
-            note: move |note| seen.lock().unwrap().push(note),
-            open: Vec::new(),
-            voices: VecDeque::new(),
+        let histories = vec![("door".into(), history)];
+        let note = move |note: ClipNote| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push(note);
+            assert!(seen.len() != panics_at, "asked to");
         };
+        let mut clipper = Clipper::new(settings(folder.path()), histories, note);
         let (sender, waiting) = bounded(100);
         events.iter().for_each(|event| sender.send(event.clone()).unwrap());
         drop(sender);
-        clipper.run(&waiting);
-        let notes = std::mem::take(&mut *notes.lock().unwrap());
+        let restarts = Restarts::default();
+        revived("clips", &restarts, || clipper.run(&waiting)).unwrap();
+        assert_eq!(restarts.total(), u64::from(panics_at > 0));
+        let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         let read = |note: ClipNote| {
             let (ClipNote::Kept { file, .. } | ClipNote::Gone { file }) = &note;
             let bytes = std::fs::read(folder.path().join(file)).unwrap();
@@ -298,5 +324,18 @@ mod tests {
         assert_eq!(kept(&all), [], "speech begins before the clip ends");
         all.push(news("dog", 7.5, None, long));
         assert_eq!(kept(&all).len(), 1);
+    }
+
+    #[test]
+    fn a_failure_costs_no_other_clip() {
+        let [first, second] = [EventId::new(), EventId::new()];
+        let events = [
+            news("dog", 2.0, None, first),
+            news("dog", 2.0, Some(3.0), first),
+            news("cat", 6.0, None, second),
+            news("cat", 6.0, Some(7.0), second),
+        ];
+        let found = kept_although(&events, 1);
+        assert_eq!(found.len(), 2, "both, and the failure came after the first was written");
     }
 }

@@ -13,17 +13,18 @@ pub mod notify;
 mod reload;
 mod report;
 mod scores;
+mod shutdown;
 mod sinks;
 mod source;
 mod terminal;
 mod watchdog;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::capture::StateChange;
@@ -48,16 +49,8 @@ use watchdog::Stuck;
 const TICK: Duration = Duration::from_millis(100);
 /// How often levels are offered to the sinks, which thin them out further.
 const LEVEL_EVERY: Duration = Duration::from_secs(1);
-/// From the signal to the end of the process, in all.
-const SHUTDOWN_MAX: Duration = Duration::from_millis(1_900);
-/// What of it is kept for telling the broker.
-const FAREWELL_MIN: Duration = Duration::from_millis(600);
 /// How often a state folder that could not be used is tried again.
 const FOLDER_EVERY: Duration = Duration::from_secs(5);
-/// Clips of sounds that were on are cut in this time, or go without a link to them.
-const CLIPS_WITHIN: Duration = Duration::from_millis(400);
-/// When all sources have ended by themselves: as long as this for judging and delivering the rest.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// State changes and commands in flight; there are a few a second at most.
 const MESSAGES_MAX: usize = 1_024;
 
@@ -149,9 +142,10 @@ impl Daemon {
             scores: ScoreLog::new(sources.iter().map(|source| Arc::clone(&source.name))),
             classes: model.classes.clone(),
         });
-        let answering = lock.as_ref().and_then(|_| answering(&settings, &known));
-        let clips = settings.clips.clone();
-        let clips = clips.map(|clips| clip::start(clips, histories, sinks.clip_notes()));
+        let answering = lock.as_ref().and_then(|_| answering(&settings, &known, &restarts));
+        let clips = settings.clips.clone().map(|clips| {
+            clip::start(clips, histories, sinks.clip_notes(), Arc::clone(&restarts))
+        });
         let (clips, clipped) = clips.transpose()?.unzip();
         let (new_rules, rules_in) = bounded(1);
         let hurry = Arc::new(AtomicBool::new(false));
@@ -258,7 +252,7 @@ impl Daemon {
             self.lock = FolderLock::take(&self.settings.store.folder).ok();
         }
         if self.lock.is_some() {
-            self.answering = answering(&self.settings, &self.known);
+            self.answering = answering(&self.settings, &self.known, &self.restarts);
         }
     }
 
@@ -269,7 +263,11 @@ impl Daemon {
             result?;
             anyhow::bail!("the classification ended by itself");
         }
-        if let Some(dead) = self.sinks.dead() {
+        let clips = self.clipped.as_ref().map(Receiver::try_recv);
+        let clips = (clips == Some(Err(TryRecvError::Disconnected))).then_some("the clips' thread");
+        let answering = self.answering.as_ref().filter(|answering| answering.has_ended());
+        let answering = answering.map(|_| "the thread that answers");
+        if let Some(dead) = self.sinks.dead().or(clips).or(answering) {
             anyhow::bail!("{dead} ended by itself");
         }
         let window = Duration::from_secs_f64(self.model.recipe.window_s());
@@ -331,46 +329,6 @@ impl Daemon {
         let failed = self.sources.iter().any(|source| source.state() == SourceState::Failed);
         Some(if failed { Outcome::SomeFailed } else { Outcome::AllEnded })
     }
-
-    /// Stops every stage in the order of the data, so that nothing heard is lost: capture,
-    /// analysis, classification (which closes what is on), and the farewell to the broker.
-    fn shut_down(self, outcome: Outcome) -> anyhow::Result<Outcome> {
-        let began = Instant::now();
-        let asked = outcome == Outcome::Asked;
-        self.notifier.stopping();
-        // When asked to end, windows in the queues are not judged any more; what is on is closed.
-        self.hurry.store(asked, Ordering::Relaxed);
-        let Self {
-            sources, sinks, classified, clipped, answering: _answering, lock: _lock, ..
-        } = self;
-        for source in sources {
-            // Each capture may take a while to let go of its device, so they stop side by side.
-            // Without a thread for it, dropping the source tells it just as well.
-            let name = "stop".to_owned();
-            let _ = std::thread::Builder::new().name(name).spawn(move || source.stop());
-        }
-        let (classify_within, farewell) = if asked {
-            (SHUTDOWN_MAX.saturating_sub(FAREWELL_MIN), SHUTDOWN_MAX)
-        } else {
-            // Files that were heard to their end have all their windows judged and delivered.
-            (DRAIN_MAX, DRAIN_MAX)
-        };
-        let result = classified.recv_timeout(classify_within);
-        if result.is_err() {
-            tracing::warn!("the classification did not end in time; open events may lack an end");
-        }
-        if let Some(clipped) = clipped {
-            // Disconnected at its end, which is what is waited for.
-            let _ = clipped.recv_timeout(CLIPS_WITHIN.min(classify_within));
-        }
-        let left = farewell.saturating_sub(began.elapsed()).max(FAREWELL_MIN);
-        let undelivered = sinks.shutdown(left);
-        match result {
-            Ok(Err(error)) => Err(error),
-            _ if !asked && undelivered > 0 => Ok(Outcome::SomeFailed),
-            _ => Ok(outcome),
-        }
-    }
 }
 
 fn spawn_classification<S: Fn(Report) + Send + 'static>(
@@ -420,9 +378,13 @@ fn start_sources(
 }
 
 /// Without a socket, nobody can ask; that is no reason not to listen.
-fn answering(settings: &Settings, known: &Arc<Known>) -> Option<Answering> {
+fn answering(
+    settings: &Settings,
+    known: &Arc<Known>,
+    restarts: &Arc<Restarts>,
+) -> Option<Answering> {
     let path = settings.store.socket();
-    let started = Answering::start(&path, Arc::clone(known));
+    let started = Answering::start(&path, Arc::clone(known), Arc::clone(restarts));
     if let Err(error) = &started {
         tracing::warn!("`hearken status` can't be answered: {}: {error}", path.display());
     }

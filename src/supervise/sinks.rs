@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 
 use super::clip::ClipNote;
 use super::keep::{Keeper, Kept, SharedHealth, StoreHealth};
+use super::shutdown::Remaining;
 use super::terminal::{EventWriter, Terminal};
 use crate::config::Settings;
 use crate::publish::settings::Broker;
@@ -25,6 +26,9 @@ const STORE_WITHIN: Duration = Duration::from_secs(1);
 const BATCH_MAX: usize = 256;
 /// How often acknowledgements are taken over while no event comes.
 const SETTLE_EVERY: Duration = Duration::from_millis(200);
+
+/// When a signal comes while the broker is waited for, it is waited for so long still.
+const HURRIED_FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the store's thread is told.
 enum Message {
@@ -128,13 +132,15 @@ impl Sinks {
         self.publisher.announce(roster);
     }
 
-    /// Keeps, writes and publishes what is waiting and says farewell, within a deadline. Returns
-    /// how many events the broker did not get.
-    pub fn shutdown(&self, within: Duration) -> usize {
-        let until = Instant::now() + within;
+    /// Keeps, writes and publishes what is waiting and says farewell, in the time that is left.
+    /// Returns how many events the broker did not get.
+    pub fn shutdown(&self, time: &mut Remaining<'_>) -> usize {
+        let until = time.farewell();
+        let within = until.saturating_duration_since(Instant::now());
         // Full only if the store hangs; then the deadline ends the wait.
         let _ = self.messages.send_timeout(Message::Last(until), within);
-        match self.ended.recv_deadline(until + Duration::from_millis(200)) {
+        let hurried = || self.publisher.hurry(HURRIED_FAREWELL);
+        match time.wait(&self.ended, Duration::ZERO, hurried) {
             Ok(undelivered) => undelivered,
             Err(_) => {
                 tracing::error!("the store did not end in time");
