@@ -484,6 +484,110 @@ fn a_machine_that_slept_goes_on() {
     assert!(events(&state, &[]).iter().all(|row| row["end"].is_string()));
 }
 
+#[test]
+fn a_broker_with_a_full_disk_loses_nothing() {
+    in_own_mounts("a_broker_with_a_full_disk_loses_nothing", || {
+        let mut broker = Mosquitto::prepare(Door::Open);
+        let disk = SmallDisk::mount(&broker.memory(), 64 << 10);
+        broker.resume();
+        let subscriber = broker.subscribe("watcher", "hearken/attic/+/event");
+        // Fills it to the last byte.
+        let _ = std::fs::write(disk.0.join("ballast"), vec![1; 1 << 20]);
+        let base = tempfile::tempdir().expect("a folder");
+        let state = base.path().join("state");
+        let more = ["--repeat", "--log-level", "debug"];
+        let mut daemon = Daemon::start(run(&state, broker.port, &more));
+        broker::wait_until("the broker can't write its memory", || broker.log().contains("No space"));
+        let before = committed(&daemon.log()).len();
+        daemon.wait_until("events go on", || committed(&daemon.log()).len() > before + 16);
+        std::fs::remove_file(disk.0.join("ballast")).expect("removed");
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.end().success());
+        let kept = committed(&daemon.log());
+        broker::wait_until("the last message has come", || {
+            let told: BTreeSet<_> = told(&subscriber).into_iter().collect();
+            kept.iter().all(|message| told.contains(message))
+        });
+        assert_paired(&told(&subscriber));
+        assert!(events(&state, &[]).iter().all(|row| row["delivered"] == true));
+        // Ended while its disk is still there.
+        drop((subscriber, broker));
+    });
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_broker() {
+    let base = tempfile::tempdir().expect("a folder");
+    let state = base.path().join("state");
+    let mut daemon = Daemon::start(run(&state, free_port(), &[]));
+    daemon.wait_for_log(&["all sources have ended"]);
+    daemon.signal(Signal::SIGTERM);
+    // Waited out, events that were not delivered would make it 1.
+    assert_eq!(daemon.end().code(), Some(0), "{:#?}", daemon.log());
+    let rows = events(&state, &[]);
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["delivered"] == false));
+}
+
+/// A clock that a test sets: the program's, without its monotonic one.
+struct SetClock(PathBuf);
+
+impl SetClock {
+    /// Preloaded, as Debian's package `libfaketime` has it.
+    const LIBRARY: &str = "/usr/$LIB/faketime/libfaketime.so.1";
+
+    fn of(command: &mut Command, folder: &Path) -> Self {
+        let clock = Self(folder.join("clock"));
+        clock.set("+0");
+        command.env("LD_PRELOAD", Self::LIBRARY).env("FAKETIME_TIMESTAMP_FILE", &clock.0);
+        command.env("FAKETIME_NO_CACHE", "1").env("DONT_FAKE_MONOTONIC", "1");
+        clock
+    }
+
+    /// Hours by which it goes wrong from now on.
+    fn set(&self, offset: &str) {
+        // In one step, since it is read all the time.
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, offset).expect("written");
+        std::fs::rename(&new, &self.0).expect("renamed");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_moves_starts_and_no_durations() {
+    let base = tempfile::tempdir().expect("a folder");
+    let state = base.path().join("state");
+    let soundscape = soundscape();
+    let arguments = ["run", "--set", "mqtt.enabled=false", "--file", &soundscape, "--json"];
+    let mut command = with_state(hearken(arguments), &state);
+    let clock = SetClock::of(&mut command, base.path());
+    let mut daemon = Daemon::start(command);
+    let heard = |class: &str| daemon.out().iter().any(|line| line.contains(class));
+    daemon.wait_until("the siren is on", || heard("siren"));
+    clock.set("+1h");
+    daemon.wait_until("glass breaks", || heard("glass_breaking"));
+    clock.set("+0");
+    assert_eq!(daemon.end().code(), Some(0), "{:#?}", daemon.log());
+    let rows = events(&state, &[]);
+    let time = |row: &Value, key: &str| {
+        text(row, key).parse::<hearken::signal::Timestamp>().expect("a time")
+    };
+    let of = |class: &str| rows.iter().find(|row| row["class"] == class).expect("it was heard");
+    let after_siren = |class| time(of(class), "start").seconds_since(time(of("siren"), "start"));
+    // The recording has them after 10, 18 and 27 s; in the middle the clock was an hour ahead.
+    assert_eq!(rows.len(), 4);
+    for (class, expected_s) in [("thunderstorm", 3_610.0), ("glass_breaking", 3_618.0), ("dog", 27.0)] {
+        let found_s = after_siren(class);
+        assert!((found_s - expected_s).abs() < 3.0, "{class} came after {found_s} s");
+    }
+    for row in &rows {
+        let seconds = time(row, "end").seconds_since(time(row, "start"));
+        assert!((0.5..12.0).contains(&seconds), "{row}");
+    }
+    let log = daemon.log();
+    assert!(!log.iter().any(|line| line.contains("ERROR") || line.contains("again")), "{log:#?}");
+}
+
 /// One channel of 16 bits, as the program decodes it.
 fn decoded(path: &Path) -> (Vec<i16>, u32) {
     let mut file = AudioFile::open(path).expect("audio");

@@ -20,6 +20,9 @@ use tempfile::TempDir;
 /// The longest that any condition is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The folder of the broker's memory, in its own folder.
+const MEMORY: &str = "memory";
+
 pub const USER: &str = "daemon";
 pub const PASSWORD: &str = "correct horse";
 
@@ -119,10 +122,13 @@ impl Mosquitto {
     pub fn prepare(door: Door) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let (port, tls_port) = (free_port(), free_port());
+        let memory = dir.path().join(MEMORY);
+        std::fs::create_dir(&memory).expect("a folder");
+        let memory = memory.display();
         let mut config = format!(
-            "per_listener_settings false\npersistence true\npersistence_location {}/\n\
+            "per_listener_settings false\npersistence true\npersistence_location {memory}/\n\
+             autosave_on_changes true\nautosave_interval 20\n\
              log_dest file {}/log\nlistener {port} 127.0.0.1\n",
-            dir.path().display(),
             dir.path().display()
         );
         if std::fs::metadata(dir.path()).expect("made above").uid() == 0 {
@@ -223,7 +229,17 @@ impl Mosquitto {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("it runs");
         child.wait().expect("it ends");
-        let _ = std::fs::remove_file(self.dir.path().join("mosquitto.db"));
+        let _ = std::fs::remove_file(self.memory().join("mosquitto.db"));
+    }
+
+    /// The folder where it writes down what it has to remember, and nothing else.
+    pub fn memory(&self) -> PathBuf {
+        self.dir.path().join(MEMORY)
+    }
+
+    /// What it says of itself.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// A certificate and its key, signed by the broker's authority.
@@ -249,10 +265,9 @@ impl Mosquitto {
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+        if let Some(mut child) = self.child.take() {
             if let (true, Ok(Some(status))) = (std::thread::panicking(), child.try_wait()) {
-                let log = std::fs::read_to_string(self.dir.path().join("log"));
-                eprintln!("mosquitto had ended by itself, {status}: {}", log.unwrap_or_default());
+                eprintln!("mosquitto had ended by itself, {status}: {}", self.log());
             }
             let _ = child.kill();
             let _ = child.wait();
