@@ -497,7 +497,9 @@ fn a_broker_with_a_full_disk_loses_nothing() {
         let state = base.path().join("state");
         let more = ["--repeat", "--log-level", "debug"];
         let mut daemon = Daemon::start(run(&state, broker.port, &more));
-        broker::wait_until("the broker can't write its memory", || broker.log().contains("No space"));
+        broker::wait_until("the broker can't write its memory", || {
+            broker.log().contains("No space")
+        });
         let before = committed(&daemon.log()).len();
         daemon.wait_until("events go on", || committed(&daemon.log()).len() > before + 16);
         std::fs::remove_file(disk.0.join("ballast")).expect("removed");
@@ -576,7 +578,9 @@ fn a_clock_that_is_set_moves_starts_and_no_durations() {
     let after_siren = |class| time(of(class), "start").seconds_since(time(of("siren"), "start"));
     // The recording has them after 10, 18 and 27 s; in the middle the clock was an hour ahead.
     assert_eq!(rows.len(), 4);
-    for (class, expected_s) in [("thunderstorm", 3_610.0), ("glass_breaking", 3_618.0), ("dog", 27.0)] {
+    for (class, expected_s) in
+        [("thunderstorm", 3_610.0), ("glass_breaking", 3_618.0), ("dog", 27.0)]
+    {
         let found_s = after_siren(class);
         assert!((found_s - expected_s).abs() < 3.0, "{class} came after {found_s} s");
     }

@@ -113,10 +113,16 @@ mod tests {
             Ok(index)
         };
         let mut seen = Vec::new();
-        in_order(Some(1), 5, || Ok(()), work, |index| {
-            seen.push(index);
-            Ok(taken.send(())?)
-        })
+        in_order(
+            Some(1),
+            5,
+            || Ok(()),
+            work,
+            |index| {
+                seen.push(index);
+                Ok(taken.send(())?)
+            },
+        )
         .unwrap();
         assert_eq!(seen, [0, 1, 2, 3, 4]);
     }
@@ -130,10 +136,16 @@ mod tests {
         let error = in_parallel(Some(2), 1_000_000, || Ok(()), fail).unwrap_err();
         assert_eq!(error.to_string(), "three");
         let mut count = 0;
-        let error = in_order(Some(1), 9, || Ok(()), |index, ()| Ok(index), |_| {
-            count += 1;
-            anyhow::bail!("full")
-        });
+        let error = in_order(
+            Some(1),
+            9,
+            || Ok(()),
+            |index, ()| Ok(index),
+            |_| {
+                count += 1;
+                anyhow::bail!("full")
+            },
+        );
         assert_eq!((error.unwrap_err().to_string().as_str(), count), ("full", 1));
     }
 }

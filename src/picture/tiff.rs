@@ -27,7 +27,8 @@ const DESCRIBING: [u16; 27] = [
     269, 270, 271, 272, 274, 282, 283, 285, 296, 305, 306, 315, 316, 318, 319, // TIFF 6
     700, 18_246, 18_249, 33_432, 33_723, 34_377, // XMP, ratings, copyright, IPTC, Photoshop
     34_675, // ICC
-    40_091, 40_092, 40_093, 40_094, 40_095, // Windows: title, comment, author, keywords, subject
+    40_091, 40_092, 40_093, 40_094,
+    40_095, // Windows: title, comment, author, keywords, subject
 ];
 
 /// What stands beside the pixels of a TIFF.
@@ -63,9 +64,8 @@ impl Notes {
         limits.decoding_buffer_size = FIELD_BYTES_MAX;
         let mut decoder = decoder.with_limits(limits);
         let alpha = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok().flatten();
-        let associated = alpha.is_some_and(|kinds| {
-            kinds.first() == Some(&ExtraSamples::AssociatedAlpha.to_u16())
-        });
+        let associated = alpha
+            .is_some_and(|kinds| kinds.first() == Some(&ExtraSamples::AssociatedAlpha.to_u16()));
         let Some(place) = decoder.ifd_pointer() else { return Self::default() };
         let mut picture = Fields::read(&mut decoder, place, WITHIN.len());
         picture.values.retain(|field| DESCRIBING.contains(&field.tag));
@@ -107,7 +107,7 @@ impl Fields {
         within: &[(u16, u32)],
     ) -> Result<(), TiffError> {
         for field in &self.values {
-            let entry = directory.write_entry_bytes(field.kind.clone(), &field.bytes)?;
+            let entry = directory.write_entry_bytes(field.kind, &field.bytes)?;
             let tag = Tag::from_u16_exhaustive(field.tag);
             directory.extend_from(&Directory::from_iter([(tag, entry)]));
         }
@@ -171,7 +171,7 @@ where
     let mut encoder = TiffEncoder::new(&mut file)?;
     let within = notes.picture.put_within(&mut encoder)?;
     let mut image = encoder.new_image::<C>(photo.width, photo.height)?;
-    if photo.channels % 2 == 0 {
+    if photo.channels.is_multiple_of(2) {
         let kind = match notes.associated {
             true => ExtraSamples::AssociatedAlpha,
             false => ExtraSamples::UnassociatedAlpha,

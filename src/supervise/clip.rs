@@ -103,11 +103,7 @@ struct Making {
 }
 
 impl<N: Fn(ClipNote)> Clipper<N> {
-    fn new(
-        settings: ClipSettings,
-        histories: Vec<(SourceName, Arc<History>)>,
-        note: N,
-    ) -> Self {
+    fn new(settings: ClipSettings, histories: Vec<(SourceName, Arc<History>)>, note: N) -> Self {
         let (open, done, voices) = (Vec::new(), VecDeque::new(), VecDeque::new());
         Self { settings, histories, note, open, done, voices }
     }

@@ -143,9 +143,10 @@ impl Daemon {
             classes: model.classes.clone(),
         });
         let answering = lock.as_ref().and_then(|_| answering(&settings, &known, &restarts));
-        let clips = settings.clips.clone().map(|clips| {
-            clip::start(clips, histories, sinks.clip_notes(), Arc::clone(&restarts))
-        });
+        let clips = settings
+            .clips
+            .clone()
+            .map(|clips| clip::start(clips, histories, sinks.clip_notes(), Arc::clone(&restarts)));
         let (clips, clipped) = clips.transpose()?.unzip();
         let (new_rules, rules_in) = bounded(1);
         let hurry = Arc::new(AtomicBool::new(false));
