@@ -15,7 +15,7 @@ INSTALLED = $(DESTDIR)$(PREFIX)
 SYSTEMCTL = test -n "$(DESTDIR)" -o ! -d /run/systemd/system || systemctl
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-long audit bench lint install uninstall clean build-packages test-packages
+.PHONY: help run build test test-long audit dist bench lint install uninstall clean build-packages test-packages
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,11 @@ test-long: build test-packages ## A day of sound and over a million odd inputs; 
 audit: ## Check licences, advisories and duplicate versions (installs cargo-deny).
 	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
 	cargo deny check
+
+dist: build-packages ## Build the program to hand out, with the list of its crates in it (installs cargo-auditable).
+	@command -v cargo-auditable > /dev/null || cargo install --locked cargo-auditable
+	cargo auditable build --profile dist --locked
+	@echo "target/dist/hearken; \`cargo audit bin\`, \`trivy\` or \`syft\` read what it is made of"
 
 bench: build-packages ## Measure.
 	cargo bench --locked

@@ -330,6 +330,37 @@ fn a_damaged_database_is_moved_aside_and_listening_goes_on() {
 }
 
 #[test]
+fn what_a_damaged_database_had_yet_to_tell_is_told() {
+    let mut broker = Mosquitto::prepare(Door::Open);
+    let base = tempfile::tempdir().expect("a folder");
+    let state = base.path().join("state");
+    let mut daemon = Daemon::start(run(&state, broker.port, &["--log-level", "debug"]));
+    daemon.wait_until("all four events are kept", || committed(&daemon.log()).len() >= 8);
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.end().success());
+    let path = state.join("hearken.db");
+    let database = rusqlite::Connection::open(&path).expect("a database");
+    let query = "SELECT rootpage FROM sqlite_master WHERE name = 'event'";
+    let page: u32 = database.query_row(query, [], |row| row.get(0)).expect("an answer");
+    drop(database);
+    let mut bytes = std::fs::read(&path).expect("a database");
+    bytes[(page as usize - 1) * 4_096..][..4_096].fill(0xFF);
+    std::fs::write(&path, bytes).expect("written");
+    broker.resume();
+    let subscriber = broker.subscribe("watcher", "hearken/attic/+/event");
+    let (code, _, log) = finish(run(&state, broker.port, &[]));
+    assert_eq!(code, 0, "{log:#?}");
+    assert!(
+        log.iter().any(|line| line.contains("8 messages in it could still be read")),
+        "{log:#?}"
+    );
+    // Four of each run.
+    broker::wait_until("all is told", || told(&subscriber).len() == 16);
+    assert_paired(&told(&subscriber));
+    assert_eq!(events(&state, &[]).len(), 8);
+}
+
+#[test]
 fn a_database_that_is_damaged_while_it_is_used_does_not_stop_anything() {
     let base = tempfile::tempdir().expect("a folder");
     let state = base.path().join("state");

@@ -3,7 +3,7 @@
 //! all the same.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::clip::ClipNote;
 use crate::publish::Settled;
 use crate::signal::{Event, Phase, Timestamp};
 use crate::store::settings::StoreSettings;
-use crate::store::{Database, Opened, StoreError, prepare_folder};
+use crate::store::{Database, Opened, StoreError, prepare_folder, salvaged_messages};
 
 /// How long a store that could not be used is left alone.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -213,19 +213,35 @@ impl Keeper {
             .and_then(|()| Database::open(&self.settings.database()));
         match opened {
             Ok(Opened { database, moved_aside }) => {
+                self.database = Some(database);
                 if let Some((aside, why)) = moved_aside {
-                    let aside = aside.display();
+                    let name = aside.display();
                     self.mishap(format!(
-                        "the database was damaged ({why}); it is kept as {aside}, and a new one is begun"
+                        "the database was damaged ({why}); it is kept as {name}, and a new one is begun"
                     ));
+                    self.salvage(&aside);
                 }
                 if self.health.lock().problem.take().is_some() {
                     tracing::info!("the store can be used again");
                 }
-                self.database = Some(database);
                 self.look_behind();
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Takes over what a damaged database had yet to tell. What this process has heard itself is in
+    /// memory anyhow.
+    fn salvage(&mut self, aside: &Path) {
+        if self.left_behind.is_some() || self.outbox_max.is_none() {
+            return;
+        }
+        let messages = salvaged_messages(aside);
+        if self.using(|database, _| database.record(&messages, true)).is_some() {
+            tracing::warn!(
+                "{} messages in it could still be read, and will be told",
+                messages.len()
+            );
         }
     }
 
