@@ -2,6 +2,7 @@
 //! ONNX is how it is written and read.
 
 mod fold;
+mod head;
 mod read;
 mod shape;
 mod write;
@@ -184,11 +185,6 @@ impl Layers {
         Ok(shapes.last().map_or(0, |shape| shape.iter().product()))
     }
 
-    /// The last linear layer, if the network ends in one.
-    pub fn head(&self) -> Option<&Node> {
-        self.nodes.iter().rev().find(|node| node.op != Op::Flatten).filter(|n| n.op == Op::Gemm)
-    }
-
     /// The part of the network behind a value, which becomes the part's image.
     pub fn behind(&self, value: &str) -> Result<Self, LayersError> {
         let place = self.nodes.iter().position(|node| node.output == value);
@@ -213,38 +209,5 @@ impl Layers {
     /// Takes over the weights of a part of the network that was trained by itself.
     pub fn take_weights(&mut self, part: Self) {
         self.weights.extend(part.weights);
-    }
-
-    /// Puts another last layer in the place of the old one: for each output the number of the old
-    /// one that it goes on from, or `None` for small random weights. Returns the names of its
-    /// weights.
-    pub fn replace_head(
-        &mut self,
-        outputs: &[Option<usize>],
-        seed: u64,
-    ) -> Result<Vec<String>, LayersError> {
-        let head = self.head().cloned().ok_or_else(|| LayersError::Shape {
-            node: self.nodes.last().map(|node| node.output.clone()).unwrap_or_default(),
-            why: "the network does not end in a linear layer".to_owned(),
-        })?;
-        let mut random = fastrand::Rng::with_seed(seed);
-        for (index, name) in head.weights.iter().enumerate() {
-            let Some(weight) = self.weights.get_mut(name) else { continue };
-            let features = weight.shape.get(1).copied().unwrap_or(1).max(1);
-            let spread = if index == 0 { 1.0 / (features as f32).sqrt() } else { 0.0 };
-            let kept = |old: Option<usize>| weight.values.chunks(features).nth(old?);
-            let mut values: Vec<f32> = Vec::with_capacity(outputs.len() * features);
-            for &old in outputs {
-                match kept(old) {
-                    Some(row) => values.extend(row),
-                    None => {
-                        values.extend((0..features).map(|_| (2.0 * random.f32() - 1.0) * spread))
-                    }
-                }
-            }
-            weight.values = values;
-            weight.shape.iter_mut().take(1).for_each(|rows| *rows = outputs.len());
-        }
-        Ok(head.weights)
     }
 }

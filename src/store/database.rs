@@ -14,6 +14,9 @@ use crate::signal::Timestamp;
 const BUSY: Duration = Duration::from_secs(2);
 /// The write-ahead log is copied back into the database beyond so many pages of 4 KiB.
 const CHECKPOINT_PAGES: u32 = 250;
+/// Memory for pages that were used: more than a commit touches. It fills as the database grows, and
+/// then stays.
+const CACHE_KIB: i32 = 512;
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 
@@ -94,6 +97,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         check(&connection)?;
         schema::migrate(&mut connection, Timestamp::now().as_nanos() / 1000)?;
         let identity = identity(path)
