@@ -89,7 +89,7 @@ const HOMES: [(&str, &str); 27] = [
     ("rustfft", "src/spectrogram/"),
     ("image", "src/picture/"),
     ("fast_image_resize", "src/picture/"),
-    ("tiff", "src/picture/tiff.rs"),
+    ("tiff", "src/picture/notes.rs"),
     ("bytemuck", "src/picture/"),
     ("palette", "src/colour/difference.rs"),
     ("glob", "src/cli/correct/places.rs"),

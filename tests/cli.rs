@@ -316,14 +316,15 @@ fn a_model_is_shown_and_its_metadata_can_be_put_back() {
     assert_refused(&wrap, 1, &["exists already"]);
     let (_, ours, _) = outcome(["model", "show", "--json"]);
     let (_, again, _) = outcome(["model", "show", "--json", &out]);
-    let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
-    assert_eq!(value(&ours)["recipe_hash"], value(&again)["recipe_hash"]);
-    assert_eq!(value(&ours)["outputs"], value(&again)["outputs"]);
-    assert_eq!(
-        value(&ours)["digest"],
-        value(&again)["digest"],
-        "committed as the command makes it"
-    );
+    // But for the outputs for the test image, which have the arithmetic of the processor at hand,
+    // the file is the one that is committed.
+    let value = |text: &str| {
+        let mut value = serde_json::from_str::<Value>(text).expect("JSON");
+        let fields = value.as_object_mut().expect("an object");
+        fields.retain(|name, _| !matches!(name.as_str(), "digest" | "bytes"));
+        value
+    };
+    assert_eq!(value(&ours), value(&again));
 }
 
 #[test]

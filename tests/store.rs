@@ -126,10 +126,14 @@ fn two_hundred_kills_lose_no_event() {
     let state = base.path().join("state");
     let mut random = fastrand::Rng::with_seed(8);
     let mut kept = Vec::new();
-    for _ in 0..kills {
+    for kill in 0..kills {
         let more = ["--repeat", "--log-level", "debug"];
         let mut daemon = Daemon::start(run(&state, broker.port, &more));
-        std::thread::sleep(Duration::from_millis(random.u64(50..900)));
+        // Half of them while events flow, however slow the machine is; the others at any moment.
+        if kill % 2 == 0 {
+            daemon.wait_for_log(&[" kept "]);
+        }
+        std::thread::sleep(Duration::from_millis(random.u64(0..850)));
         daemon.signal(Signal::SIGKILL);
         daemon.end();
         kept.extend(committed(&daemon.log()));
@@ -148,7 +152,7 @@ fn two_hundred_kills_lose_no_event() {
     let told = told(&subscriber);
     assert_paired(&told);
     let ids: BTreeSet<&str> = told.iter().map(|(id, _)| id.as_str()).collect();
-    assert!(ids.len() > kills, "{} events in {kills} runs", ids.len());
+    assert!(ids.len() >= kills / 2, "{} events in {kills} runs", ids.len());
     let rows = events(&state, &[]);
     let stored: BTreeSet<&str> = rows.iter().map(|row| text(row, "id")).collect();
     assert_eq!(stored, ids);

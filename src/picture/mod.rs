@@ -3,9 +3,9 @@
 //! The only home of `image`, `tiff` and `fast_image_resize`.
 
 mod jpeg;
+mod notes;
 mod photo;
 mod png;
-mod tiff;
 mod view;
 
 pub use photo::{Format, Photo, PhotoError, Samples};

@@ -10,7 +10,7 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat};
 
 use super::jpeg::{Flaw, flaw};
-use super::tiff;
+use super::notes;
 
 /// A larger photo is refused by its header, before anything is decoded.
 const PIXELS_MAX: u64 = 150_000_000;
@@ -30,7 +30,7 @@ pub struct Photo {
     icc: Option<Vec<u8>>,
     exif: Option<Vec<u8>>,
     /// All that a TIFF says beside its pixels, the profile among it.
-    notes: tiff::Notes,
+    notes: notes::Notes,
 }
 
 /// Samples, pixel by pixel, row by row from the top.
@@ -131,11 +131,11 @@ impl Photo {
                 decode(decoder, found)
             }
             Format::Tiff => {
-                if tiff::is_album(bytes) {
+                if notes::is_album(bytes) {
                     return Err(unsupported("it holds several pictures"));
                 }
                 let photo = decode(TiffDecoder::new(source).map_err(damaged)?, found)?;
-                Ok(Self { notes: tiff::Notes::read(bytes), ..photo })
+                Ok(Self { notes: notes::Notes::read(bytes), ..photo })
             }
             Format::WebP => {
                 let decoder = WebPDecoder::new(source).map_err(damaged)?;
@@ -161,7 +161,7 @@ impl Photo {
                 self.encode(PngEncoder::new_with_quality(&mut out, best, filter))?;
             }
             Format::Tiff => {
-                let written = tiff::write(self, &self.notes);
+                let written = notes::write(self, &self.notes);
                 return written.map_err(|error| PhotoError::Unwritable(error.to_string()));
             }
             Format::WebP => self.encode(WebPEncoder::new_lossless(&mut out))?,
@@ -217,7 +217,7 @@ impl Photo {
             orientation: Orientation::NoTransforms,
             icc: None,
             exif: None,
-            notes: tiff::Notes::default(),
+            notes: notes::Notes::default(),
         }
     }
 
@@ -289,7 +289,7 @@ fn decode(mut decoder: impl ImageDecoder, format: Format) -> Result<Photo, Photo
         decoder.read_image(&mut samples).map_err(damaged)?;
         Samples::Eight(samples)
     };
-    let notes = tiff::Notes::default();
+    let notes = notes::Notes::default();
     Ok(Photo { format, width, height, channels, samples, orientation, icc, exif, notes })
 }
 

@@ -44,7 +44,7 @@ pub struct Colour {
     #[arg(long, value_enum, default_value_t = Kind::Offset)]
     kind: Kind,
     /// A network to start from: a colour model, or any ONNX file of photos of 227x227 that ends in
-    /// a linear layer (it gets a new one); default: nothing
+    /// a linear layer, or a mean over the image (it gets a new one); default: nothing
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Passes over the photos at most, in which each comes sixteen times
