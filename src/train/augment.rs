@@ -23,8 +23,10 @@ pub struct Augmentation {
     /// How often the level is changed by `distant_db` instead, as if from far away.
     pub distant: f32,
     pub distant_db: RangeInclusive<f32>,
-    /// How often a second clip is mixed in, its share of the label with it.
+    /// How often a second clip is mixed in, and its label with it.
     pub mixup: f32,
+    /// What becomes of the two labels.
+    pub mixed: Mixed,
     /// The shares come from the distribution Beta(a, a), the larger one for the clip itself: under
     /// 1, mostly little of the second.
     pub mixup_beta: f32,
@@ -48,6 +50,34 @@ pub struct Augmentation {
     pub label_smoothing: f32,
 }
 
+/// What is wanted of a window that holds two clips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mixed {
+    /// Each label to the extent that its clip is part of the sound: shares of one whole.
+    Shares,
+    /// Whatever can be heard, each for itself.
+    Audible,
+}
+
+impl Mixed {
+    /// Amplitude beside the first clip from which on the second is heard.
+    const HEARD: f32 = 0.35;
+    /// Up to which nobody hears it. In between nobody knows.
+    const UNHEARD: f32 = 0.1;
+
+    /// The target of one output, by the targets of both clips and the share of the first in the
+    /// mix, 0.5 to 1.
+    pub fn target(self, first: f32, second: f32, share: f32) -> f32 {
+        let level = (1.0 - share) / share;
+        match self {
+            Self::Shares => share * first + (1.0 - share) * second,
+            Self::Audible if first == 1.0 || second == 0.0 || level < Self::UNHEARD => first,
+            Self::Audible if level < Self::HEARD => f32::NAN,
+            Self::Audible => second,
+        }
+    }
+}
+
 impl Augmentation {
     /// For whole networks.
     pub fn strong() -> Self {
@@ -59,6 +89,7 @@ impl Augmentation {
             distant: 0.6,
             distant_db: -30.0..=0.0,
             mixup: 0.6,
+            mixed: Mixed::Audible,
             mixup_beta: 0.4,
             background: 0.6,
             background_snr_db: -6.0..=18.0,
@@ -246,6 +277,22 @@ mod tests {
         let mut untouched = first.clone();
         mix_up(&mut untouched, &vec![0.0; 50_000], 0.5);
         assert_eq!(untouched, first);
+    }
+
+    #[test]
+    fn of_two_clips_what_can_be_heard_is_wanted() {
+        let target = |first, second, share| Mixed::Audible.target(first, second, share);
+        // Half as loud, a fifth, and a fiftieth.
+        let [clear, doubtful, faint] = [0.667, 0.833, 0.98];
+        assert_eq!([clear, doubtful, faint].map(|share| target(1.0, 0.0, share)), [1.0; 3]);
+        assert_eq!([clear, doubtful, faint].map(|share| target(0.0, 0.0, share)), [0.0; 3]);
+        assert_eq!([clear, faint].map(|share| target(0.0, 1.0, share)), [1.0, 0.0]);
+        assert!(target(0.0, 1.0, doubtful).is_nan());
+        // What isn't known of one clip isn't known of both, unless the other holds it.
+        assert!(target(0.0, f32::NAN, clear).is_nan() && target(f32::NAN, 0.0, clear).is_nan());
+        assert_eq!([target(1.0, f32::NAN, clear), target(f32::NAN, 1.0, clear)], [1.0; 2]);
+        assert_eq!(Mixed::Shares.target(1.0, 0.0, 0.75), 0.75);
+        assert_eq!(Mixed::Shares.target(0.0, 1.0, 0.75), 0.25);
     }
 
     #[test]

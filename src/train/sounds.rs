@@ -145,7 +145,7 @@ impl SoundExamples {
         samples
     }
 
-    /// Mixes another sound of the set in, now and then, with its share of the targets.
+    /// Mixes another sound of the set in, now and then, and its targets with it.
     fn mix_second(
         &self,
         settings: &Augmentation,
@@ -162,7 +162,7 @@ impl SoundExamples {
         let other = self.random_window(settings, second.labelled.sound, random);
         mix_up(samples, &other, share);
         for (target, other) in targets.iter_mut().zip(self.targets(&second.labelled)) {
-            *target = share * *target + (1.0 - share) * other;
+            *target = settings.mixed.target(*target, other, share);
         }
     }
 
@@ -252,6 +252,7 @@ fn smooth(targets: &mut [f32], part: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::augment::Mixed;
 
     fn recipe() -> Recipe {
         Recipe::parse(include_str!("../../models/sound.recipe.json")).unwrap()
@@ -320,6 +321,7 @@ mod tests {
     fn mixing_shares_the_targets_and_smoothing_spreads_them() {
         let settings = Augmentation {
             mixup: 1.0,
+            mixed: Mixed::Shares,
             mixup_beta: 1.0,
             label_smoothing: 0.3,
             ..Augmentation::gentle()
@@ -337,6 +339,24 @@ mod tests {
             shared += usize::from((parts - 1.0).abs() < 1e-5 && targets[1] > 0.11);
         }
         assert!(shared > 3, "the second clip has its share in {shared} of 40");
+    }
+
+    #[test]
+    fn mixing_can_want_all_that_is_heard() {
+        let settings = Augmentation { mixup: 1.0, mixup_beta: 1.0, ..Augmentation::strong() };
+        assert_eq!(settings.mixed, Mixed::Audible);
+        let set = set((0..2).map(|n| noise(20_000, n)).collect());
+        let items = vec![labelled(0, &[0]), labelled(1, &[1])];
+        let examples = SoundExamples::training(set, items, settings, 5);
+        let targets: Vec<Vec<f32>> =
+            (0..60).map(|epoch| examples.example(epoch, 0).unwrap().targets).collect();
+        assert!(targets.iter().all(|targets| targets[0] == 1.0 && targets[2] == 0.0));
+        let count = |wanted: &dyn Fn(f32) -> bool| targets.iter().filter(|t| wanted(t[1])).count();
+        // Half of the time the second clip is the first one itself.
+        let [wanted, unknown, not] =
+            [count(&|t| t == 1.0), count(&f32::is_nan), count(&|t| t == 0.0)];
+        assert_eq!(wanted + unknown + not, 60);
+        assert!(wanted > 5 && unknown > 3 && not > 20, "{wanted} {unknown} {not}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::network::metrics::Confusion;
 use crate::network::{Activation, Headless, Layers, Metadata, wrap};
 use crate::spectrogram::Recipe;
 use crate::train::architecture::Architecture;
-use crate::train::augment::Augmentation;
+use crate::train::augment::{Augmentation, Mixed};
 use crate::train::examples::Examples;
 use crate::train::fit::{Epoch, FitSettings, Fitted, Loss, Score, outputs};
 use crate::train::remember::remember;
@@ -49,7 +49,7 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     let training = SoundExamples::training(
         material.set.clone(),
         sides(false),
-        Augmentation::strong(),
+        augmentation(order.scores),
         order.seed,
     );
     let validation = SoundExamples::validation(material.set.clone(), sides(true));
@@ -79,6 +79,15 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     }
     output::write_line(&format!("{} has {} classes", order.out.display(), material.classes.len()))?;
     Ok(Outcome::Done)
+}
+
+/// Outputs that share one whole want targets that do, too.
+fn augmentation(scores: Scores) -> Augmentation {
+    let mixed = match scores {
+        Scores::Sigmoid => Mixed::Audible,
+        Scores::Softmax => Mixed::Shares,
+    };
+    Augmentation { mixed, ..Augmentation::strong() }
 }
 
 /// What the network comes from: a model with its recipe, weights for a plan of layers, or nothing.
