@@ -89,7 +89,7 @@ impl Augmentation {
             distant: 0.6,
             distant_db: -30.0..=0.0,
             mixup: 0.6,
-            mixed: Mixed::Audible,
+            mixed: Mixed::Shares,
             mixup_beta: 0.4,
             background: 0.6,
             background_snr_db: -6.0..=18.0,

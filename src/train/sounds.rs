@@ -321,7 +321,6 @@ mod tests {
     fn mixing_shares_the_targets_and_smoothing_spreads_them() {
         let settings = Augmentation {
             mixup: 1.0,
-            mixed: Mixed::Shares,
             mixup_beta: 1.0,
             label_smoothing: 0.3,
             ..Augmentation::gentle()
@@ -343,8 +342,9 @@ mod tests {
 
     #[test]
     fn mixing_can_want_all_that_is_heard() {
-        let settings = Augmentation { mixup: 1.0, mixup_beta: 1.0, ..Augmentation::strong() };
-        assert_eq!(settings.mixed, Mixed::Audible);
+        let mixed = Mixed::Audible;
+        let settings =
+            Augmentation { mixup: 1.0, mixup_beta: 1.0, mixed, ..Augmentation::strong() };
         let set = set((0..2).map(|n| noise(20_000, n)).collect());
         let items = vec![labelled(0, &[0]), labelled(1, &[1])];
         let examples = SoundExamples::training(set, items, settings, 5);

@@ -27,6 +27,9 @@ pub struct Sound {
     /// Whether classes are heard each for itself (sigmoid), or one at a time (softmax)
     #[arg(long, value_enum, default_value_t = Scores::Sigmoid, conflicts_with = "head")]
     pub scores: Scores,
+    /// What is wanted of a window in which two clips are mixed
+    #[arg(long, value_enum, default_value_t = MixedName::Shares, conflicts_with = "head")]
+    pub mixed: MixedName,
     /// Clips a step
     #[arg(long, default_value_t = 32, value_name = "N", conflicts_with = "head")]
     pub batch: usize,
@@ -117,6 +120,15 @@ impl ArchitectureName {
             Self::Dense => "dense",
         }
     }
+}
+
+/// What becomes of the labels of two mixed clips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MixedName {
+    /// Each to the extent that its clip is part of the sound
+    Shares,
+    /// Each that can be heard, as if it were alone; with sigmoid scores
+    Audible,
 }
 
 /// What the network's outputs mean.

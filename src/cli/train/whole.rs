@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::fitting::{Kept, command_line, fit_shown};
 use super::material::Material;
 use super::report::png;
-use super::sound::{ArchitectureName, Scores, Sound};
+use super::sound::{ArchitectureName, MixedName, Scores, Sound};
 use crate::chart::{ConfusionChart, CurveChart, Series};
 use crate::cli::{Outcome, Usage, output};
 use crate::decide::Defaults;
@@ -49,7 +49,7 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
     let training = SoundExamples::training(
         material.set.clone(),
         sides(false),
-        augmentation(order.scores),
+        augmentation(order)?,
         order.seed,
     );
     let validation = SoundExamples::validation(material.set.clone(), sides(true));
@@ -82,12 +82,17 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
 }
 
 /// Outputs that share one whole want targets that do, too.
-fn augmentation(scores: Scores) -> Augmentation {
-    let mixed = match scores {
-        Scores::Sigmoid => Mixed::Audible,
-        Scores::Softmax => Mixed::Shares,
+fn augmentation(order: &Sound) -> anyhow::Result<Augmentation> {
+    let mixed = match (order.mixed, order.scores) {
+        (MixedName::Shares, _) => Mixed::Shares,
+        (MixedName::Audible, Scores::Sigmoid) => Mixed::Audible,
+        (MixedName::Audible, Scores::Softmax) => {
+            let what = "--mixed audible: with --scores softmax classes share one whole; it goes \
+                        with sigmoid";
+            return Err(Usage(what.to_owned()).into());
+        }
     };
-    Augmentation { mixed, ..Augmentation::strong() }
+    Ok(Augmentation { mixed, ..Augmentation::strong() })
 }
 
 /// What the network comes from: a model with its recipe, weights for a plan of layers, or nothing.
