@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded};
 
 use super::output;
 
@@ -54,7 +54,7 @@ pub fn in_order<T: Send, Tools>(
         }
     };
     thread::scope(|scope| {
-        let (results_in, results) = unbounded();
+        let (results_in, results) = bounded(jobs);
         let start = |_| {
             let (results, worker) = (results_in.clone(), &worker);
             scope.spawn(move || worker(results))

@@ -260,11 +260,13 @@ impl Publisher {
         self.health()
     }
 
-    /// Makes a [`Self::shutdown`] that goes on give up when `within` has passed, if that is sooner.
+    /// Makes a [`Self::shutdown`] that goes on, or is yet to come, give up when `within` has passed,
+    /// if that is sooner.
     pub fn hurry(&self, within: Duration) {
         let mut state = self.shared.lock();
-        let sooner = Instant::now() + within;
-        state.give_up_at = state.give_up_at.map(|at| at.min(sooner));
+        let latest = Instant::now() + within;
+        state.give_up_latest = Some(latest);
+        state.give_up_at = state.give_up_at.map(|at| at.min(latest));
         drop(state);
         self.shared.wake.notify_one();
     }
@@ -277,7 +279,8 @@ impl Publisher {
         {
             let mut state = self.shared.lock();
             state.board.close_sounds();
-            state.give_up_at = Some(until - parting);
+            let at = until - parting;
+            state.give_up_at = Some(state.give_up_latest.map_or(at, |latest| at.min(latest)));
         }
         self.shared.wake.notify_one();
         // Disconnected at the thread's end, which is what is waited for.

@@ -47,15 +47,22 @@ pub struct State {
     pub health: Health,
     /// Whether the next connection is a reconnection.
     was_connected: bool,
-    /// Set once, at shutdown: when to give up at the latest.
+    /// Set at shutdown: when to give up.
     pub give_up_at: Option<Instant>,
+    /// Whatever shutdown says, not later than this.
+    pub give_up_latest: Option<Instant>,
 }
 
 impl Shared {
     /// Nothing connected, nothing closing.
     pub fn new(board: Board) -> Self {
-        let state =
-            State { board, health: Health::default(), was_connected: false, give_up_at: None };
+        let state = State {
+            board,
+            health: Health::default(),
+            was_connected: false,
+            give_up_at: None,
+            give_up_latest: None,
+        };
         Self { state: Mutex::new(state), wake: Notify::new() }
     }
 

@@ -8,30 +8,28 @@ use rusqlite::Connection;
 use super::database::Database;
 use crate::signal::Event;
 
-/// More messages are not looked for.
-const MESSAGES_MAX: usize = 100_000;
-
-/// The messages of a damaged database, oldest first, as far as they can be read: from the front up to
-/// the damage, and from the back up to it. Nothing is changed.
-pub fn salvaged_messages(path: &Path) -> Vec<Event> {
+/// The newest `max` messages of a damaged database, oldest first, as far as they can be read: from the
+/// back up to the damage, and from the front up to it. Nothing is changed.
+pub fn salvaged_messages(path: &Path, max: usize) -> Vec<Event> {
     let mut found = BTreeMap::new();
     if let Ok(database) = Database::read(path) {
         for order in ["ASC", "DESC"] {
             // What can't be read ends the walk, and is what was expected.
-            let _ = walk(&database.connection, order, &mut found);
+            let _ = walk(&database.connection, order, max, &mut found);
         }
     }
-    found.into_values().collect()
+    let older = found.len().saturating_sub(max);
+    found.into_values().skip(older).collect()
 }
 
 fn walk(
     connection: &Connection,
     order: &str,
+    max: usize,
     found: &mut BTreeMap<i64, Event>,
 ) -> Result<(), rusqlite::Error> {
-    let query = format!(
-        "SELECT sequence, message FROM outbox ORDER BY sequence {order} LIMIT {MESSAGES_MAX}"
-    );
+    let query =
+        format!("SELECT sequence, message FROM outbox ORDER BY sequence {order} LIMIT {max}");
     let mut statement = connection.prepare(&query)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -57,7 +55,8 @@ mod tests {
             (0..400).map(|n| event(EventId::new(), Phase::Start, n, None)).collect();
         database.record(&starts, true).unwrap();
         database.settle();
-        assert_eq!(salvaged_messages(&path), starts);
+        assert_eq!(salvaged_messages(&path, 1_000), starts);
+        assert_eq!(salvaged_messages(&path, 3), starts[397..]);
         drop(database);
         // A piece in the middle of a page that holds some of them becomes noise.
         let mut bytes = std::fs::read(&path).unwrap();
@@ -67,11 +66,11 @@ mod tests {
         let page = at / 4_096 * 4_096;
         bytes[page..page + 2_048].fill(0xFF);
         std::fs::write(&path, &bytes).unwrap();
-        let found = salvaged_messages(&path);
+        let found = salvaged_messages(&path, 1_000);
         assert!((300..400).contains(&found.len()), "{} of 400", found.len());
         assert_eq!((found.first(), found.last()), (starts.first(), starts.last()));
         std::fs::write(&path, vec![7; 9_000]).unwrap();
-        assert_eq!(salvaged_messages(&path), []);
-        assert_eq!(salvaged_messages(&folder.path().join("none")), []);
+        assert_eq!(salvaged_messages(&path, 1_000), []);
+        assert_eq!(salvaged_messages(&folder.path().join("none"), 9), []);
     }
 }

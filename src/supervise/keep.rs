@@ -3,7 +3,7 @@
 //! all the same.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,8 @@ pub struct Keeper {
     waiting: VecDeque<Event>,
     /// What an earlier process left to be told, once that is known.
     left_behind: Option<Vec<Kept>>,
+    /// A damaged database whose messages have yet to be taken over.
+    to_salvage: Option<PathBuf>,
 }
 
 /// An event that may be told now, and the number under which its message is kept.
@@ -91,6 +93,7 @@ impl Keeper {
             look_at: now,
             waiting: VecDeque::new(),
             left_behind: None,
+            to_salvage: None,
         }
     }
 
@@ -219,30 +222,32 @@ impl Keeper {
                     self.mishap(format!(
                         "the database was damaged ({why}); it is kept as {name}, and a new one is begun"
                     ));
-                    self.salvage(&aside);
+                    self.to_salvage = Some(aside);
                 }
                 if self.health.lock().problem.take().is_some() {
                     tracing::info!("the store can be used again");
                 }
+                self.salvage();
                 self.look_behind();
             }
             Err(error) => self.fail(&error),
         }
     }
 
-    /// Takes over what a damaged database had yet to tell. What this process has heard itself is in
-    /// memory anyhow.
-    fn salvage(&mut self, aside: &Path) {
-        if self.left_behind.is_some() || self.outbox_max.is_none() {
-            return;
+    /// Takes over what a damaged database had yet to tell, once. What this process has heard itself is
+    /// in memory anyhow.
+    fn salvage(&mut self) {
+        let Some(aside) = self.to_salvage.clone() else { return };
+        if let Some(max) = self.outbox_max.filter(|_| self.left_behind.is_none()) {
+            let messages = salvaged_messages(&aside, max);
+            if self.using(|database, _| database.record(&messages, true)).is_none() {
+                // To be tried again at the next opening.
+                return;
+            }
+            let count = messages.len();
+            tracing::warn!("{count} messages in it could still be read, and will be told");
         }
-        let messages = salvaged_messages(aside);
-        if self.using(|database, _| database.record(&messages, true)).is_some() {
-            tracing::warn!(
-                "{} messages in it could still be read, and will be told",
-                messages.len()
-            );
-        }
+        self.to_salvage = None;
     }
 
     /// Does something with the database; `None` when that did not work, which was said.

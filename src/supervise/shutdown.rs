@@ -9,7 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::{Daemon, Outcome, TICK};
 
-/// From the signal to the end of the process, in all.
+/// From the signal to the end of the process; up to [`TICK`] and [`GRACE`] come on top.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(1_900);
 /// What of it is kept for telling the broker.
 const FAREWELL_MIN: Duration = Duration::from_millis(600);

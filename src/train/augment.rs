@@ -185,15 +185,15 @@ fn begin(samples: &mut [f32], heard: usize) {
 /// Mixes `second` into `first` so that the ear, too, hears `share` (0 to 1) of the first: levels
 /// are evened out before, and the whole keeps the energy of its parts (Tokozume et al. 2018,
 /// "Learning from between-class examples", with the RMS for the level). A silent part changes
-/// nothing.
-pub fn mix_up(first: &mut [f32], second: &[f32], share: f32) {
+/// nothing, and false comes back.
+pub fn mix_up(first: &mut [f32], second: &[f32], share: f32) -> bool {
     let rms = |samples: &[f32]| {
         let energy: f64 = samples.iter().map(|&sample| f64::from(sample).powi(2)).sum();
         (energy / samples.len().max(1) as f64).sqrt() as f32
     };
     let (loud_first, loud_second) = (rms(first), rms(second));
     if loud_first < 1e-7 || loud_second < 1e-7 {
-        return;
+        return false;
     }
     // The amplitudes relate as share to 1 - share; together they have the power of the first.
     let scale = 1.0 / (share * share + (1.0 - share) * (1.0 - share)).sqrt();
@@ -201,6 +201,7 @@ pub fn mix_up(first: &mut [f32], second: &[f32], share: f32) {
     for (sample, other) in first.iter_mut().zip(second) {
         *sample = of_first * *sample + of_second * other;
     }
+    true
 }
 
 /// A value of the distribution Beta(a, a) for `a` over 0 to 1, by Jöhnk's method.
@@ -265,7 +266,7 @@ mod tests {
         let (first, second) = (noise(50_000, 0.5, 1), noise(50_000, 0.01, 0x9e37_79b9_7f4a_7c15));
         for share in [0.5, 0.8, 1.0] {
             let mut mixed = first.clone();
-            mix_up(&mut mixed, &second, share);
+            assert!(mix_up(&mut mixed, &second, share));
             assert!((power(&mixed) / power(&first) - 1.0).abs() < 0.03, "{share}");
             // What is left when the first is projected out is the second's part.
             let along: f32 = mixed.iter().zip(&first).map(|(a, b)| a * b).sum::<f32>()
@@ -275,7 +276,7 @@ mod tests {
             assert!((ratio - (1.0 - share) / share).abs() < 0.02, "{share}: {ratio}");
         }
         let mut untouched = first.clone();
-        mix_up(&mut untouched, &vec![0.0; 50_000], 0.5);
+        assert!(!mix_up(&mut untouched, &vec![0.0; 50_000], 0.5));
         assert_eq!(untouched, first);
     }
 

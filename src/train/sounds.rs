@@ -160,7 +160,9 @@ impl SoundExamples {
         let share = beta(settings.mixup_beta, random);
         let share = share.max(1.0 - share);
         let other = self.random_window(settings, second.labelled.sound, random);
-        mix_up(samples, &other, share);
+        if !mix_up(samples, &other, share) {
+            return;
+        }
         for (target, other) in targets.iter_mut().zip(self.targets(&second.labelled)) {
             *target = settings.mixed.target(*target, other, share);
         }

@@ -40,18 +40,15 @@ struct Start {
 
 /// Learns and writes the model and the pictures.
 pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
+    let augmentation = augmentation(order)?;
     let plain = SoundModel::load(None)?;
     let (from, recipe) = origin(order, &plain)?;
     let material = order.material.load(&recipe)?;
     let start = start(order, &recipe, from, &material.classes)?;
     let held = held_back(order, &material);
     let sides = |wanted: bool| labelled(&material, &held, wanted);
-    let training = SoundExamples::training(
-        material.set.clone(),
-        sides(false),
-        augmentation(order)?,
-        order.seed,
-    );
+    let training =
+        SoundExamples::training(material.set.clone(), sides(false), augmentation, order.seed);
     let validation = SoundExamples::validation(material.set.clone(), sides(true));
     let settings = settings(order, start.fresh);
     let keeping = Kept { folder: order.checkpoint.as_deref(), resume: order.resume };

@@ -1,6 +1,6 @@
 //! The last layer of a network, and another one in its place.
 
-use super::{Layers, LayersError, Node, Op, Weight};
+use super::{Layers, LayersError, Node, Op, Weight, Window};
 
 impl Layers {
     /// The last linear layer, if the network ends in one.
@@ -9,9 +9,9 @@ impl Layers {
     }
 
     /// Puts another last layer in the place of the old one, which is a linear one or a convolution of
-    /// single pixels whose outputs are averaged over the image (SqueezeNet): for each output the number of the old
-    /// one that it goes on from, or `None` for small random weights. Returns the names of its
-    /// weights.
+    /// single pixels whose outputs are averaged over the image (SqueezeNet): for each output the
+    /// number of the old one that it goes on from, or `None` for small random weights. Returns the
+    /// names of its weights.
     pub fn replace_head(
         &mut self,
         outputs: &[Option<usize>],
@@ -20,7 +20,10 @@ impl Layers {
         self.end_linear()?;
         let head = self.head().cloned().ok_or_else(|| LayersError::Shape {
             node: self.nodes.last().map(|node| node.output.clone()).unwrap_or_default(),
-            why: "the network ends neither in a linear layer nor in a convolution of single pixels and its mean".to_owned(),
+            why:
+                "the network ends neither in a linear layer nor in a convolution of single pixels \
+                  and its mean"
+                    .to_owned(),
         })?;
         let mut random = fastrand::Rng::with_seed(seed);
         for (index, name) in head.weights.iter().enumerate() {
@@ -48,14 +51,14 @@ impl Layers {
     /// nothing but the mean comes in between; a rectifier there is left out.
     fn end_linear(&mut self) -> Result<(), LayersError> {
         let Some(place) = self.pointwise_end() else { return Ok(()) };
-        let removed = self.nodes.split_off(place);
-        let Some(conv) = removed.into_iter().next() else { return Ok(()) };
+        let Some(conv) = self.nodes.get(place).cloned() else { return Ok(()) };
         let mut weights = Vec::new();
         for name in &conv.weights {
             let Weight { shape, values } = self.weight(&conv, name)?.clone();
             let shape = shape.into_iter().take(2).collect();
             weights.push((name.clone(), Weight { shape, values }));
         }
+        self.nodes.truncate(place);
         let inputs: Vec<&str> = conv.inputs.iter().map(String::as_str).collect();
         let mean = format!("{}.mean", conv.output);
         self.push(Op::GlobalAveragePool, &inputs, Vec::new(), &mean);
@@ -68,7 +71,7 @@ impl Layers {
         let is_conv = |op: &Op| matches!(op, Op::Conv { .. });
         let place = self.nodes.iter().rposition(|node| is_conv(&node.op))?;
         let (conv, behind) = self.nodes.get(place..)?.split_first()?;
-        let is_point = matches!(conv.op, Op::Conv { window, groups: 1 } if window.kernel == [1, 1]);
+        let is_point = matches!(conv.op, Op::Conv { window, groups: 1 } if window == Window::POINT);
         let mut means = 0;
         for node in behind {
             match node.op {
@@ -84,7 +87,6 @@ impl Layers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Window;
 
     /// Two channels of 2x2 pixels, then a layer of three outputs by single pixels, averaged.
     fn squeezed(last: Op) -> Layers {

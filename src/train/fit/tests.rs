@@ -454,3 +454,21 @@ fn the_engine_gives_the_outputs_of_the_trainer() {
         }
     }
 }
+
+#[test]
+fn a_mean_of_single_pixels_gives_the_same_as_a_linear_layer() {
+    let mut squeezed = Layers::new([3, 4, 5]);
+    let conv = Op::Conv { window: Window::POINT, groups: 1 };
+    let weights =
+        vec![("w".to_owned(), weight(&[4, 3, 1, 1], 7)), ("b".to_owned(), weight(&[4], 8))];
+    squeezed.push(conv, &[Layers::INPUT], weights, "conv");
+    squeezed.push(Op::GlobalAveragePool, &["conv"], Vec::new(), "mean");
+    let mut linear = squeezed.clone();
+    linear.replace_head(&[Some(0), Some(1), Some(2), Some(3)], 1).unwrap();
+    assert_ne!(linear.nodes, squeezed.nodes);
+    let images = random(2 * 60, 9);
+    let (before, after) =
+        (outputs(&squeezed, &images).unwrap(), outputs(&linear, &images).unwrap());
+    assert_eq!(before.len(), 8);
+    assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-5), "{before:?} {after:?}");
+}

@@ -75,7 +75,6 @@ exif[0x0112] = 6
 scene(48, 32).save(here / "notes.jpg", quality=95, icc_profile=profile, exif=exif.tobytes())
 scene(48, 32).save(here / "notes.png", icc_profile=profile, exif=exif.tobytes())
 scene(48, 32).save(here / "notes.webp", lossless=True, icc_profile=profile, exif=exif.tobytes())
-scene(48, 32).save(here / "turned.tif", icc_profile=profile, tiffinfo={274: 6})
 for order, name in [("<", "notes.tif"), (">", "notes-big-endian.tif")]:
     (here / name).write_bytes(noted_tiff(scene(24, 16), order))
 alpha = scene(48, 32).convert("RGBA")
