@@ -92,7 +92,7 @@ impl Reader<'_> {
         &mut self,
         place: IfdPointer,
         depth_max: usize,
-        is_wanted: impl Fn(u16) -> bool,
+        is_wanted: fn(u16) -> bool,
     ) -> Fields {
         let mut found = Fields::default();
         let Ok(directory) = self.decoder.read_directory(place) else { return found };
@@ -300,7 +300,8 @@ mod tests {
         alpha.samples = Samples::Sixteen((0..count).map(|n| n as u16).collect());
         let written = alpha.write(0).unwrap();
         assert!(!Notes::read(&written).associated);
-        assert_eq!(photo(&written), alpha);
+        let read = photo(&written);
+        assert_eq!((read.channels, read.samples), (alpha.channels, alpha.samples.clone()));
         let notes = Notes { associated: true, ..Notes::default() };
         assert!(Notes::read(&write(&alpha, &notes).unwrap()).associated);
     }
