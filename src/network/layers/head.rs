@@ -1,6 +1,6 @@
 //! The last layer of a network, and another one in its place.
 
-use super::{Layers, LayersError, Node, Op, Weight, Window};
+use super::{Layers, LayersError, Node, Op, Weight};
 
 impl Layers {
     /// The last linear layer, if the network ends in one.
@@ -48,7 +48,7 @@ impl Layers {
 
     /// Where the last layer is a convolution of single pixels, followed by their mean, it becomes a
     /// linear layer of the same weights behind the mean. That gives the same outputs as long as
-    /// nothing but the mean comes in between; a rectifier there is left out.
+    /// nothing but the mean comes in between; a rectifier or a border there is left out.
     fn end_linear(&mut self) -> Result<(), LayersError> {
         let Some(place) = self.pointwise_end() else { return Ok(()) };
         let Some(conv) = self.nodes.get(place).cloned() else { return Ok(()) };
@@ -71,7 +71,11 @@ impl Layers {
         let is_conv = |op: &Op| matches!(op, Op::Conv { .. });
         let place = self.nodes.iter().rposition(|node| is_conv(&node.op))?;
         let (conv, behind) = self.nodes.get(place..)?.split_first()?;
-        let is_point = matches!(conv.op, Op::Conv { window, groups: 1 } if window == Window::POINT);
+        // A border of zeros (SqueezeNet has one) takes part in the mean only by the biases.
+        let is_point = match conv.op {
+            Op::Conv { window, groups: 1 } => window.kernel == [1, 1] && window.stride == [1, 1],
+            _ => false,
+        };
         let mut means = 0;
         for node in behind {
             match node.op {
@@ -87,6 +91,7 @@ impl Layers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Window;
 
     /// Two channels of 2x2 pixels, then a layer of three outputs by single pixels, averaged.
     fn squeezed(last: Op) -> Layers {
@@ -99,7 +104,9 @@ mod tests {
             ("w".to_owned(), weight(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[3, 2, 1, 1])),
             ("b".to_owned(), weight(&[0.5, 0.25, 0.125], &[3])),
         ];
-        let op = Op::Conv { window: Window::POINT, groups: 1 };
+        // With the border that SqueezeNet has.
+        let window = Window { before: [1, 1], after: [1, 1], ..Window::POINT };
+        let op = Op::Conv { window, groups: 1 };
         layers.push(op, &[Layers::INPUT], weights, "conv");
         layers.push(Op::Relu, &["conv"], Vec::new(), "relu");
         layers.push(last, &["relu"], Vec::new(), "pooled");
