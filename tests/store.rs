@@ -167,20 +167,22 @@ fn two_hundred_kills_lose_no_event() {
     assert!(cut_off > 0 && cut_off <= 4 * kills);
 }
 
-/// Hears the four events of the recording while there is no broker to tell.
-fn run_unheard(state: &Path, port: u16) {
-    let mut daemon = Daemon::start(run(state, port, &["--log-level", "debug"]));
+/// The four events of the recording, heard while their broker was not there: the broker, and the state
+/// with the folder that it lies in.
+fn unheard() -> (Mosquitto, TempDir, PathBuf) {
+    let broker = Mosquitto::prepare(Door::Open);
+    let base = tempfile::tempdir().expect("a folder");
+    let state = base.path().join("state");
+    let mut daemon = Daemon::start(run(&state, broker.port, &["--log-level", "debug"]));
     daemon.wait_until("all four events are kept", || committed(&daemon.log()).len() >= 8);
     daemon.signal(Signal::SIGTERM);
     daemon.end();
+    (broker, base, state)
 }
 
 #[test]
 fn what_a_broker_missed_is_told_by_the_next_run() {
-    let mut broker = Mosquitto::prepare(Door::Open);
-    let base = tempfile::tempdir().expect("a folder");
-    let state = base.path().join("state");
-    run_unheard(&state, broker.port);
+    let (mut broker, base, state) = unheard();
     assert!(events(&state, &[]).iter().all(|row| row["delivered"] == false));
     let (code, out, _) = outcome(["events", "--state", &state.display().to_string()]);
     assert_eq!((code, out.matches("not delivered").count()), (0, 4), "{out}");
@@ -340,10 +342,7 @@ fn a_damaged_database_is_moved_aside_and_listening_goes_on() {
 
 #[test]
 fn what_a_damaged_database_had_yet_to_tell_is_told() {
-    let mut broker = Mosquitto::prepare(Door::Open);
-    let base = tempfile::tempdir().expect("a folder");
-    let state = base.path().join("state");
-    run_unheard(&state, broker.port);
+    let (mut broker, _base, state) = unheard();
     let path = state.join("hearken.db");
     let database = rusqlite::Connection::open(&path).expect("a database");
     let query = "SELECT rootpage FROM sqlite_master WHERE name = 'event'";
