@@ -5,7 +5,7 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 
 BUILD_PACKAGES = libasound2-dev pkg-config
-TEST_PACKAGES = $(BUILD_PACKAGES) ffmpeg iproute2 libasound2-plugins libfaketime libsox-fmt-base mosquitto \
+TEST_PACKAGES = $(BUILD_PACKAGES) chromium chromium-driver curl ffmpeg iproute2 libasound2-plugins libfaketime libsox-fmt-base mosquitto \
 	mosquitto-clients openssl procps pulseaudio pulseaudio-utils sox systemd systemd-container \
 	util-linux
 

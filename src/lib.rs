@@ -23,12 +23,14 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod allowance;
 pub mod capture;
 pub mod chart;
 pub mod cli;
 pub mod colour;
 pub mod config;
 pub mod correct;
+pub mod dashboard;
 pub mod data;
 pub mod decide;
 pub mod evaluate;
@@ -42,6 +44,7 @@ pub mod signal;
 pub mod spectrogram;
 pub mod store;
 pub mod supervise;
+pub mod tls;
 pub mod train;
 
 /// For tests alone.

@@ -125,6 +125,11 @@ impl SourceState {
     pub fn is_hearing(self) -> bool {
         matches!(self, Self::Running | Self::Muted)
     }
+
+    /// Whether a person should know that nothing is heard, though it should be.
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Self::Stalled | Self::Lost | Self::BackingOff | Self::Failed)
+    }
 }
 
 /// What is known of a source: the payload of its retained `status` topic.

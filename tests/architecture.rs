@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which of our own modules a module may use. `signal` is everybody's.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     ("signal", &[]),
     ("ring", &[]),
     ("revive", &[]),
+    ("allowance", &[]),
+    ("tls", &[]),
     ("capture", &["ring"]),
     ("chart", &[]),
     ("picture", &[]),
@@ -19,13 +21,16 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     // The colour model: where these three meet.
     ("correct", &["network", "picture", "colour"]),
     ("decide", &[]),
-    ("publish", &[]),
+    ("publish", &["allowance", "tls"]),
+    ("dashboard", &["allowance", "tls"]),
     ("store", &[]),
     // The settings of every stage, to fill them in.
     (
         "config",
         &[
             "capture::settings",
+            "dashboard::settings",
+            "dashboard::password",
             "decide::settings",
             "publish::settings",
             "spectrogram::settings",
@@ -51,6 +56,11 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "hear",
             "revive",
             "store",
+            "dashboard",
+            // Files that are dropped on the dashboard.
+            "evaluate",
+            "correct",
+            "picture",
         ],
     ),
     (
@@ -72,6 +82,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "colour",
             "correct",
             "store",
+            "dashboard",
         ],
     ),
     ("lib", &[]),
@@ -79,7 +90,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
 ];
 
 /// The one place that may import a foreign crate.
-const HOMES: [(&str, &str); 27] = [
+const HOMES: [(&str, &str); 33] = [
     ("cpal", "src/capture/device.rs"),
     ("alsa", "src/capture/device.rs"),
     ("symphonia", "src/capture/decode.rs"),
@@ -101,12 +112,18 @@ const HOMES: [(&str, &str); 27] = [
     ("safetensors", "src/train/"),
     ("tract_onnx", "src/network/"),
     ("rumqttc", "src/publish/"),
-    ("rustls", "src/publish/"),
+    ("rustls", "src/tls.rs"),
     ("rusqlite", "src/store/"),
     ("flacenc", "src/store/clips.rs"),
     ("toml", "src/config/"),
     ("sd_notify", "src/supervise/notify.rs"),
     ("clap", "src/cli/"),
+    ("rpassword", "src/cli/password.rs"),
+    ("axum", "src/dashboard/"),
+    ("axum_server", "src/dashboard/mod.rs"),
+    ("hyper_util", "src/dashboard/mod.rs"),
+    ("argon2", "src/dashboard/password.rs"),
+    ("prometheus_client", "src/dashboard/metrics.rs"),
 ];
 
 /// Modules without clock, I/O, threads or logging, and what would show them.

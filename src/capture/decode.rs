@@ -110,11 +110,11 @@ impl AudioFile {
     /// of what there is (AIFF is not read without its end).
     pub fn open(path: &Path) -> Result<Self, DecodeError> {
         let mut file = open_file(path)?;
-        let cut_off = ogg_is_cut_off(&mut file).map_err(|source| io_error(path, source))?;
-        guarded(|| probe(path, Box::new(file), cut_off)).unwrap_or_else(|| {
-            let reason = "its header makes no sense".to_owned();
-            Err(DecodeError::NotAudio { path: path.to_owned(), reason })
-        })
+        let io = |source| io_error(path, source);
+        // A pipe has no end to be looked at.
+        let is_file = file.metadata().map_err(io)?.is_file();
+        let cut_off = is_file && ogg_is_cut_off(&mut file).map_err(io)?;
+        guarded_probe(path, Box::new(file), cut_off)
     }
 
     /// Opens the recording in this program: a quiet room, then a siren, thunder, glass and a dog
@@ -125,6 +125,20 @@ impl AudioFile {
     pub fn open_recording() -> Result<Self, DecodeError> {
         let path = Path::new("(recording).ogg");
         probe(path, Box::new(io::Cursor::new(RECORDING)), false)
+    }
+
+    /// Opens a file's content.
+    ///
+    /// # Errors
+    /// As [`Self::open`], with "the file" for a name.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        let path = Path::new("the file");
+        if bytes.is_empty() {
+            return Err(DecodeError::Empty { path: path.to_owned() });
+        }
+        let mut source = io::Cursor::new(bytes);
+        let cut_off = ogg_is_cut_off(&mut source).map_err(|source| io_error(path, source))?;
+        guarded_probe(path, Box::new(source), cut_off)
     }
 
     /// Frames per second.
@@ -304,6 +318,18 @@ fn open_file(path: &Path) -> Result<File, DecodeError> {
     Ok(file)
 }
 
+/// [`probe`] for content from outside.
+fn guarded_probe(
+    path: &Path,
+    source: Box<dyn MediaSource>,
+    cut_off: bool,
+) -> Result<AudioFile, DecodeError> {
+    guarded(|| probe(path, source, cut_off)).unwrap_or_else(|| {
+        let reason = "its header makes no sense".to_owned();
+        Err(DecodeError::NotAudio { path: path.to_owned(), reason })
+    })
+}
+
 fn probe(
     path: &Path,
     source: Box<dyn MediaSource>,
@@ -403,10 +429,7 @@ fn reliable_frames(track: &Track, parameters: &AudioCodecParameters) -> Option<u
 
 /// Whether this is an Ogg file that lacks its end: no whole last page that is marked as last
 /// (RFC 3533, section 6). The reader itself takes any end for the end. Leaves the file at its start.
-fn ogg_is_cut_off(file: &mut File) -> io::Result<bool> {
-    if !file.metadata()?.is_file() {
-        return Ok(false);
-    }
+fn ogg_is_cut_off(file: &mut (impl Read + Seek)) -> io::Result<bool> {
     let mut head = Vec::with_capacity(4);
     file.by_ref().take(4).read_to_end(&mut head)?;
     let mut tail = Vec::new();

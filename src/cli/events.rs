@@ -71,7 +71,7 @@ impl Events {
             since: self.since,
             until: self.until,
             score_min: self.min_score,
-            after: None,
+            ..EventFilter::default()
         };
         if format == Format::Csv {
             write_csv(&HEADER)?;

@@ -13,6 +13,7 @@ mod hear_file;
 mod model;
 mod output;
 mod parallel;
+mod password;
 mod photos;
 mod record;
 mod run;
@@ -34,6 +35,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::capture::DeviceError;
 use crate::config::ConfigError;
 use crate::correct::ColourModelError;
+use crate::dashboard::DashboardError;
 use crate::hear::LoadError;
 use crate::publish::PublishError;
 use crate::store::{LockError, StoreError};
@@ -84,6 +86,8 @@ enum Command {
     /// Check a configuration, or print the commented sample
     #[command(subcommand)]
     Config(config::Config),
+    /// Make the hash of a password for the dashboard, from the terminal or a line on standard input
+    Password(password::Password),
     /// Print shell completions
     Completions {
         /// The shell to complete in
@@ -153,6 +157,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Calibrate(command) => command.run(),
         Command::Model(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::Password(command) => command.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "hearken", &mut script);
@@ -203,6 +208,9 @@ fn code(error: &anyhow::Error) -> u8 {
                 }
                 PublishError::ChoosePort { .. } | PublishError::TryAgain(_) => exit::UNAVAILABLE,
             };
+        }
+        if let Some(DashboardError::CorrectTls(_)) = cause.downcast_ref() {
+            return exit::BAD_CONFIGURATION;
         }
         if cause.is::<DeviceError>()
             || cause.is::<record::NoMicrophone>()

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::state::StateArgs;
 use super::{Outcome, output};
-use crate::signal::{SourceState, SourceStatus, Timestamp};
+use crate::signal::Timestamp;
 use crate::supervise::answer::{NodeStatus, Question, ask};
 
 #[derive(Args)]
@@ -31,16 +31,8 @@ impl Status {
             words(&status, Timestamp::now())
         };
         output::write_line(text.trim_end())?;
-        let failed = |source: &SourceStatus| {
-            matches!(
-                source.state,
-                SourceState::Failed
-                    | SourceState::Lost
-                    | SourceState::BackingOff
-                    | SourceState::Stalled
-            )
-        };
-        let bad = status.health.degraded || status.sources.iter().any(failed);
+        let bad =
+            status.health.degraded || status.sources.iter().any(|source| source.state.is_trouble());
         Ok(if bad { Outcome::SomeFailed } else { Outcome::Done })
     }
 }

@@ -13,7 +13,7 @@ use super::overrides::Overrides;
 use super::problem::Problems;
 use super::raw::Table;
 use super::section::Section;
-use super::{LogLevel, LogSettings, Settings, mqtt, sources, store};
+use super::{LogLevel, LogSettings, Settings, dashboard, mqtt, sources, store};
 use crate::decide::settings::{DetectionSettings, RuleOverride};
 
 /// Entries of `suppressed_by`.
@@ -46,6 +46,7 @@ pub(super) fn check(
         publish: mqtt::check(&mut root, &node, folder, environment, &mut found),
         clips: store::check_clips(&mut root, folder, &kept, &mut found),
         store: kept,
+        dashboard: dashboard::check(&mut root, folder, environment, &mut found),
         log: log(&mut root, &mut found),
         node,
     };

@@ -8,6 +8,7 @@ use super::redact::{hide_in_argv, hide_in_text};
 use super::sources::{CHANNELS, PACES, SAMPLE_FORMATS};
 use super::{Settings, Source, mqtt};
 use crate::capture::settings::{DeviceSelect, Origin, PcmFormat};
+use crate::dashboard::settings::DashboardSettings;
 use crate::decide::settings::{DetectionSettings, RuleOverride};
 use crate::publish::settings::{Broker, PublishSettings, RemoteBroker};
 use crate::store::settings::{ClipSettings, StoreSettings};
@@ -30,6 +31,7 @@ pub fn effective_text(settings: &Settings) -> String {
     write_mqtt(&mut out, &settings.publish);
     write_store(&mut out, &settings.store);
     write_clips(&mut out, settings.clips.as_ref());
+    write_dashboard(&mut out, settings.dashboard.as_ref());
     out.table("[log]");
     out.text("level", settings.log.level.as_str());
     out.0
@@ -183,6 +185,20 @@ fn write_clips(out: &mut Lines, clips: Option<&ClipSettings>) {
     out.value("size_max_mb", clips.size_max_bytes >> 20);
     out.list("classes", &clips.classes);
     out.list("never_record", &clips.never_record);
+}
+
+fn write_dashboard(out: &mut Lines, dashboard: Option<&DashboardSettings>) {
+    out.table("[dashboard]");
+    out.value("enabled", dashboard.is_some());
+    let Some(dashboard) = dashboard else { return };
+    out.text("listen", &dashboard.listen.to_string());
+    let state = if dashboard.password.is_some() { "set (hidden)" } else { "none" };
+    out.line(format_args!("# password: {state}"));
+    if let Some(tls) = &dashboard.tls {
+        out.table("[dashboard.tls]");
+        out.path("cert_file", &tls.cert_file);
+        out.path("key_file", &tls.key_file);
+    }
 }
 
 fn write_remote(out: &mut Lines, remote: &RemoteBroker) {

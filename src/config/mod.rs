@@ -6,6 +6,7 @@
 //! the configuration itself and the files it vouches for (password and certificates).
 
 mod checked;
+mod dashboard;
 mod effective;
 mod environment;
 mod found;
@@ -15,6 +16,7 @@ mod overrides;
 mod problem;
 mod raw;
 mod redact;
+mod secret;
 mod section;
 mod sources;
 mod store;
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::capture::settings::{Origin, SourceSettings};
+use crate::dashboard::settings::DashboardSettings;
 use crate::decide::settings::DetectionSettings;
 use crate::publish::settings::PublishSettings;
 use crate::spectrogram::settings::ChannelChoice;
@@ -60,6 +63,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `None`: no sound is kept.
     pub clips: Option<ClipSettings>,
+    /// `None`: there is no dashboard.
+    pub dashboard: Option<DashboardSettings>,
     pub log: LogSettings,
 }
 

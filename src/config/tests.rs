@@ -96,7 +96,7 @@ fn the_sample_holds_every_key_and_no_other() {
     let known: Vec<String> = keys().into_iter().map(|key| key.path).collect();
     let sample: Vec<String> = sample_keys().into_keys().collect();
     assert_eq!(sample, known);
-    assert_eq!(known.len(), 58);
+    assert_eq!(known.len(), 63);
 }
 
 #[test]

@@ -7,6 +7,6 @@ pub mod settings;
 mod tracker;
 
 pub use explain::{Explainer, Verdict};
-pub use rules::{Defaults, RuleProblem, Rules};
+pub use rules::{ClassRule, Defaults, RuleProblem, Rules};
 pub use settings::{DetectionSettings, Rule, RuleOverride};
 pub use tracker::{Change, Heard, Sound, Tracker};

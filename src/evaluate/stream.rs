@@ -4,7 +4,7 @@
 use crate::decide::{Change, Heard, Rules, Tracker};
 use crate::hear::{Judge, SoundModel};
 use crate::network::ModelError;
-use crate::spectrogram::{Analyser, InputFormat, Slice, SpectrogramError};
+use crate::spectrogram::{Analyser, Image, InputFormat, Slice, SpectrogramError};
 
 use super::events::{ReportedEvent, Tally, TrueEvent};
 
@@ -49,8 +49,12 @@ pub struct Listener<'a> {
     block: usize,
     samples: usize,
     windows: Vec<Window>,
+    watcher: Option<Watcher<'a>>,
     failed: Option<ModelError>,
 }
+
+/// Is shown each image and its scores.
+type Watcher<'a> = Box<dyn FnMut(&Image, &[f32]) + 'a>;
 
 impl<'a> Listener<'a> {
     /// A new stream of `format`, with a window every `hop_s` seconds.
@@ -74,8 +78,15 @@ impl<'a> Listener<'a> {
             block: block_frames.max(1) * channels,
             samples: 0,
             windows: Vec::new(),
+            watcher: None,
             failed: None,
         })
+    }
+
+    /// Shows each image and its scores to `watcher`, too.
+    pub fn watched(mut self, watcher: impl FnMut(&Image, &[f32]) + 'a) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self
     }
 
     /// Takes interleaved samples.
@@ -83,8 +94,9 @@ impl<'a> Listener<'a> {
         for block in interleaved.chunks(self.block) {
             self.samples += block.len();
             let ready_s = self.duration_s();
-            let Self { judge, analyser, windows, failed, .. } = self;
-            analyser.push(block, &mut |slice| take(slice, ready_s, judge, windows, failed));
+            let Self { judge, analyser, windows, watcher, failed, .. } = self;
+            let mut judging = Judging { judge, windows, watcher, failed };
+            analyser.push(block, &mut |slice| judging.take(slice, ready_s));
         }
     }
 
@@ -94,8 +106,10 @@ impl<'a> Listener<'a> {
     /// When the network failed on any of the windows.
     pub fn finish(self) -> Result<Listened, ModelError> {
         let duration_s = self.duration_s();
-        let Self { judge, analyser, window_s, mut windows, mut failed, .. } = self;
-        analyser.finish(&mut |slice| take(slice, duration_s, judge, &mut windows, &mut failed));
+        let Self { judge, analyser, window_s, mut windows, mut watcher, mut failed, .. } = self;
+        let (windows_out, watcher) = (&mut windows, &mut watcher);
+        let mut judging = Judging { judge, windows: windows_out, watcher, failed: &mut failed };
+        analyser.finish(&mut |slice| judging.take(slice, duration_s));
         match failed {
             Some(error) => Err(error),
             None => Ok(Listened { windows, window_s, duration_s }),
@@ -107,22 +121,32 @@ impl<'a> Listener<'a> {
     }
 }
 
-fn take(
-    slice: Slice,
-    ready_s: f64,
-    judge: &mut Judge,
-    windows: &mut Vec<Window>,
-    failed: &mut Option<ModelError>,
-) {
-    let Slice { image: Some(image), end_s, window_level_dbfs, first, .. } = slice else { return };
-    if failed.is_some() {
-        return;
-    }
-    match judge.scores(&image) {
-        Ok(scores) => {
-            windows.push(Window { end_s, ready_s, level_dbfs: window_level_dbfs, first, scores });
+/// Where windows go as they come.
+struct Judging<'l, 'w> {
+    judge: &'l mut Judge,
+    windows: &'l mut Vec<Window>,
+    watcher: &'l mut Option<Watcher<'w>>,
+    failed: &'l mut Option<ModelError>,
+}
+
+impl Judging<'_, '_> {
+    fn take(&mut self, slice: Slice, ready_s: f64) {
+        let Slice { image: Some(image), end_s, window_level_dbfs: level_dbfs, first, .. } = slice
+        else {
+            return;
+        };
+        if self.failed.is_some() {
+            return;
         }
-        Err(error) => *failed = Some(error),
+        match self.judge.scores(&image) {
+            Ok(scores) => {
+                if let Some(watcher) = self.watcher {
+                    watcher(&image, &scores);
+                }
+                self.windows.push(Window { end_s, ready_s, level_dbfs, first, scores });
+            }
+            Err(error) => *self.failed = Some(error),
+        }
     }
 }
 

@@ -80,6 +80,16 @@ impl Format {
         }
     }
 
+    /// Its media type.
+    pub fn mime(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+            Self::Tiff => "image/tiff",
+            Self::WebP => "image/webp",
+        }
+    }
+
     /// The usual ending of a file's name.
     pub fn ending(self) -> &'static str {
         match self {

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{Outgoing, QoS, Transport, v5};
-use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::payload::OFFLINE;
 use super::settings::{ProtocolVersion, Secret};
+use crate::tls::{self, ClientConfig};
 
 /// Requests that the library may hold. More than the session ever has outstanding.
 const REQUESTS_MAX: usize = 64;
@@ -352,11 +352,11 @@ fn explain_v5(error: &v5::ConnectionError) -> String {
 fn explain(error: &(dyn Error + 'static)) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        if let Some(tls) = error.downcast_ref::<tls::Error>() {
             return explain_tls(tls);
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return match io.get_ref().and_then(|inner| inner.downcast_ref::<tls::Error>()) {
                 Some(tls) => explain_tls(tls),
                 None => explain_io(io),
             };
@@ -366,16 +366,16 @@ fn explain(error: &(dyn Error + 'static)) -> String {
     error.to_string()
 }
 
-fn explain_tls(error: &rustls::Error) -> String {
+fn explain_tls(error: &tls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(cause) => format!(
+        tls::Error::InvalidCertificate(cause) => format!(
             "the broker's certificate is not trusted ({cause}); mqtt.tls.ca_file must be the \
              authority that signed it, and mqtt.host a name in it"
         ),
-        rustls::Error::InvalidMessage(_) => {
+        tls::Error::InvalidMessage(_) => {
             format!("no TLS is spoken there ({error}); is mqtt.port the broker's TLS port?")
         }
-        rustls::Error::AlertReceived(_) => {
+        tls::Error::AlertReceived(_) => {
             format!(
                 "the broker ended the TLS handshake ({error}); does it want a client certificate?"
             )

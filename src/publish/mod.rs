@@ -1,11 +1,10 @@
 //! Publishing over MQTT: events, states and levels go out, commands come in. The rest of the
 //! program hands over [`Report`]s and never waits; one thread does the talking.
 //!
-//! `payload`, `discovery`, `queue`, `board`, `backoff`, `quiet`, `allowance` and `hub` are pure; `link` alone
+//! `payload`, `discovery`, `queue`, `board`, `backoff`, `quiet` and `hub` are pure; `link` alone
 //! knows the client library's protocol versions, `session` keeps a connection, and `broker` is the
 //! embedded one for when there is no other.
 
-mod allowance;
 pub mod backoff;
 mod board;
 mod broker;
@@ -29,6 +28,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::allowance::Allowance;
 use crate::signal::{Command, Event, Report, SourceName};
 
 use self::backoff::Pace;
@@ -38,6 +38,10 @@ pub use self::queue::Settled;
 use self::session::{Session, Shared};
 use self::settings::{Broker, ProtocolVersion, PublishSettings, RemoteBroker};
 pub use self::tls::TlsError;
+
+/// Commands that may come at once, and then one in so long.
+const COMMANDS: u32 = 20;
+const COMMAND_EVERY: Duration = Duration::from_secs(1);
 
 /// What exists to be announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +149,7 @@ pub fn start_paced(
             pace,
             commands,
             complaints: quiet::Quiet::default(),
-            allowance: allowance::Allowance::default(),
+            allowance: Allowance::new(COMMANDS, COMMAND_EVERY),
         };
         run(&runtime, session, listener);
         // A name look-up that hangs must not hold up the end.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use crate::allowance::Allowance;
 use crate::signal::Command;
 
 use super::Health;
-use super::allowance::Allowance;
 use super::backoff::{Backoff, Pace};
 use super::board::Board;
 use super::link::{Endpoint, Link, LinkEvent};

@@ -52,6 +52,14 @@ impl Image {
         self.pixels.chunks_exact(Self::SIDE)
     }
 
+    /// The last `count` columns in time, each from the lowest band up: what
+    /// [`Image::from_columns`] takes.
+    pub fn last_columns(&self, count: usize) -> Vec<u8> {
+        let first = Self::SIDE.saturating_sub(count);
+        let column = |at: usize| self.rows().rev().filter_map(move |row| row.get(at).copied());
+        (first..Self::SIDE).flat_map(column).collect()
+    }
+
     /// All pixels, row by row from the top.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
@@ -81,6 +89,16 @@ mod tests {
         let left: Vec<u8> = image.rows().rev().map(|row| row[0]).collect();
         assert_eq!(left, first);
         assert!(image.rows().all(|row| row[1..].iter().all(|&pixel| pixel == 0)));
+    }
+
+    #[test]
+    fn the_last_columns_are_those_that_came_last() {
+        let columns: Vec<Vec<u8>> = (0..Image::SIDE)
+            .map(|at| (0..Image::SIDE).map(|band| (at * 7 + band) as u8).collect())
+            .collect();
+        let image = Image::from_columns(columns.iter().map(Vec::as_slice));
+        assert_eq!(image.last_columns(2), [columns[225].clone(), columns[226].clone()].concat());
+        assert_eq!(image.last_columns(9_999), columns.concat());
     }
 
     #[test]

@@ -28,3 +28,8 @@ pub use settings::ChannelChoice;
 pub use slide::Slide;
 pub use stft::{ColumnMaker, PowerStft};
 pub use window::WindowMaker;
+
+/// The colours of values 0 to 255, in all pictures for people.
+pub fn palette() -> [[u8; 3]; 256] {
+    std::array::from_fn(|value| colormap::color(u8::try_from(value).unwrap_or(u8::MAX)))
+}

@@ -118,6 +118,12 @@ impl Database {
         Ok(Self { connection, path: path.to_owned(), identity })
     }
 
+    /// Whether its tables have been made; not in the first moments of a new one.
+    pub fn has_tables(&self) -> bool {
+        let version = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        version.is_ok_and(|version: i64| version > 0)
+    }
+
     /// Whether the file at its path is still the one that was opened; not when the folder was
     /// removed, or another disk lies over it.
     pub fn is_in_place(&self) -> bool {

@@ -18,6 +18,8 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
     /// Those whose best score is at least this, 0 to 1.
     pub score_min: Option<f32>,
+    /// Those that come before this one, by its id, in the order of their starts.
+    pub before: Option<String>,
     /// Those that were changed after this revision, in the order of their changes.
     pub after: Option<i64>,
 }
@@ -49,6 +51,8 @@ pub struct EventRow {
     #[serde(skip)]
     pub revision: i64,
 }
+
+const HOUR_NS: i64 = 3_600_000_000_000;
 
 const COLUMNS: &str = "event.id, node, source.name, class, start_ns, end_ns, heard_ns, score_peak, \
     score_mean, level_dbfs, model.digest, ending, clip, revision, \
@@ -132,6 +136,34 @@ impl Database {
         Ok(found)
     }
 
+    /// One event.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn event(&self, id: &str) -> Result<Option<EventRow>, StoreError> {
+        let found = rows(&self.connection, "WHERE event.id = ?", &[id.to_owned().into()])?;
+        Ok(found.into_iter().next())
+    }
+
+    /// How many of the events that the filter lets through began in each hour (UTC), oldest first;
+    /// hours without any are left out.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn hours(&self, filter: &EventFilter) -> Result<Vec<(Timestamp, i64)>, StoreError> {
+        let (condition, values) = filter.condition();
+        let query = format!(
+            "SELECT start_ns / {HOUR_NS} AS hour, count(*) FROM event \
+             JOIN source ON source.id = event.source {condition} GROUP BY hour ORDER BY hour"
+        );
+        let mut statement = self.connection.prepare(&query)?;
+        let found = statement.query_map(params_from_iter(values), |row| {
+            let hour: i64 = row.get(0)?;
+            Ok((Timestamp::from_nanos(hour.saturating_mul(HOUR_NS)), row.get(1)?))
+        })?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
     /// The number of the latest change.
     ///
     /// # Errors
@@ -176,6 +208,10 @@ impl EventFilter {
         compare("coalesce(end_ns, 9223372036854775807) >= ?", since);
         compare("start_ns < ?", self.until.map(|time| time.as_nanos().into()));
         compare("score_peak >= ?", self.score_min.map(|score| f64::from(score).into()));
+        compare(
+            "(start_ns, revision) < (SELECT start_ns, revision FROM event WHERE id = ?)",
+            self.before.clone().map(Value::from),
+        );
         compare("revision > ?", self.after.map(Value::from));
         let condition =
             if parts.is_empty() { String::new() } else { format!("WHERE {}", parts.join(" AND ")) };
@@ -363,6 +399,13 @@ mod tests {
         assert_eq!(count(&until), 20);
         let sure = EventFilter { score_min: Some(0.59), ..EventFilter::default() };
         assert_eq!(count(&sure), 20);
+        let all = database.events(&EventFilter::default(), 1000).unwrap();
+        let before = EventFilter { before: Some(all[150].id.clone()), ..EventFilter::default() };
+        assert_eq!(database.events(&before, 4).unwrap(), all[146..150]);
+        assert_eq!(database.event(&all[7].id).unwrap().as_ref(), Some(&all[7]));
+        assert_eq!(database.event("other").unwrap(), None);
+        assert_eq!(database.hours(&EventFilter::default()).unwrap(), [(at(0).unwrap(), 200)]);
+        assert_eq!(database.hours(&dogs).unwrap(), [(at(0).unwrap(), 100)]);
         let newest = database.events(&EventFilter::default(), 3).unwrap();
         assert!(newest.iter().all(|row| row.start >= at(98).unwrap()));
         let before = database.revision().unwrap();

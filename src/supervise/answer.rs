@@ -63,6 +63,8 @@ pub struct BrokerStatus {
     pub connected: bool,
     pub delivered_messages: u64,
     pub reconnects: u64,
+    /// Commands that made no sense, or were too many.
+    pub ignored_commands: u64,
     pub last_error: Option<String>,
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use base64::Engine as _;
 use crossbeam_channel::{Receiver, Select};
 
 use super::answer::Known;
@@ -11,10 +13,13 @@ use super::board::Board;
 use super::clip::{ClipNews, Clips};
 use super::lane::{Delivery, TimedSlice};
 use super::scores::Scored;
+use super::tally::Tally;
+use crate::dashboard::live::{Live, LiveWindow};
 use crate::decide::{Change, Heard, Rules, Sound, Tracker};
 use crate::hear::{Judge, SoundModel};
 use crate::network::ModelError;
 use crate::signal::{Event, EventId, Phase, Report, SourceName, Timestamp};
+use crate::spectrogram::Image;
 
 /// Scores in a `scores` report.
 const TOP: usize = 5;
@@ -45,6 +50,9 @@ pub struct ClassifyJob<S> {
     pub known: Arc<Known>,
     /// Keeps the sound of events, if wanted.
     pub clips: Option<Clips>,
+    pub tally: Arc<Tally>,
+    /// Shows windows to those who look.
+    pub live: Arc<Live>,
     pub sink: S,
 }
 
@@ -160,8 +168,13 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         if timed.stream != ear.stream {
             self.begin_stream(source, ear, timed.stream);
         }
+        let began = Instant::now();
         let scores = judge.scores(image)?;
+        self.tally.inference.add(began.elapsed());
         source.board.classified_windows.add(1);
+        if self.live.is_watched() {
+            self.show(source, ear, timed, image, &scores);
+        }
         ear.anchor = (slice.end_s, timed.end_at);
         let heard = Heard {
             start_s: slice.end_s - self.model.recipe.window_s(),
@@ -194,6 +207,28 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         };
         self.known.scores.push(&source.source, scored);
         Ok(())
+    }
+
+    /// Shows a window to those who look: its columns since the last one, and what it sounds like.
+    fn show(
+        &self,
+        source: &Listened,
+        ear: &Ear,
+        timed: &TimedSlice,
+        image: &Image,
+        scores: &[f32],
+    ) {
+        let recipe = &self.model.recipe;
+        let since_s = timed.slice.end_s - ear.anchor.0;
+        let column_s = recipe.window_s() / recipe.columns as f64;
+        let columns = (since_s / column_s).round().clamp(1.0, Image::SIDE as f64) as usize;
+        self.live.window(&LiveWindow {
+            source: Arc::clone(&source.source),
+            at: timed.end_at,
+            level_dbfs: source.board.level(),
+            columns: base64::engine::general_purpose::STANDARD.encode(image.last_columns(columns)),
+            top: self.model.top(scores, TOP),
+        });
     }
 
     fn change_rules(&self, rules: &Rules, ears: &mut [Ear]) {
@@ -353,6 +388,8 @@ mod tests {
             hurry: Arc::default(),
             known: Arc::new(known),
             clips: None,
+            tally: Arc::default(),
+            live: Arc::default(),
             sink: |report| match report {
                 Report::Event(event) => events.borrow_mut().push(event),
                 // While the siren is on.

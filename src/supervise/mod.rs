@@ -6,21 +6,25 @@ mod board;
 mod classify;
 mod clip;
 mod clock;
+mod desk;
+mod files;
 mod history;
 mod keep;
 mod lane;
 pub mod notify;
 mod reload;
+mod replay;
 mod report;
 mod scores;
 mod shutdown;
 mod sinks;
 mod source;
+mod tally;
 mod terminal;
 mod watchdog;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -29,6 +33,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::capture::StateChange;
 use crate::config::{ConfigError, Settings};
+use crate::dashboard::Dashboard;
 use crate::decide::{RuleProblem, Rules};
 use crate::hear::SoundModel;
 use crate::publish::Roster;
@@ -40,7 +45,7 @@ use classify::{ClassifyJob, Listened};
 use clip::history_s;
 use history::History;
 use scores::ScoreLog;
-use sinks::Sinks;
+use sinks::{Sinks, Watching};
 use source::LiveSource;
 pub use terminal::{EventFormat, EventWriter};
 use watchdog::Stuck;
@@ -106,6 +111,7 @@ struct Daemon {
     started: Timestamp,
     // Let go of at the end, in this order. Without them, because the state folder could not be
     // written to, they are tried again.
+    dashboard: Option<Dashboard>,
     answering: Option<Answering>,
     lock: Option<FolderLock>,
     folder_at: Instant,
@@ -132,7 +138,9 @@ impl Daemon {
         let (commands_in, commands) = bounded(MESSAGES_MAX);
         let restarts = Arc::new(Restarts::default());
         let roster = roster(&settings, &model, &rules);
-        let sinks = Sinks::start(&settings, roster, commands_in, events, Arc::clone(&restarts))?;
+        let (watching, from_publish) = (Watching::default(), commands_in.clone());
+        let (told, counted) = (watching.clone(), Arc::clone(&restarts));
+        let sinks = Sinks::start(&settings, roster, from_publish, events, told, counted)?;
         let sinks = Arc::new(sinks);
         let (states_in, states) = bounded(MESSAGES_MAX);
         let Heard { sources, listened, histories } = start_sources(&settings, &model, &states_in)?;
@@ -148,6 +156,7 @@ impl Daemon {
             .clone()
             .map(|clips| clip::start(clips, histories, sinks.clip_notes(), Arc::clone(&restarts)));
         let (clips, clipped) = clips.transpose()?.unzip();
+        let dashboard = dashboard(&settings, &model, &known, &watching, commands_in)?;
         let (new_rules, rules_in) = bounded(1);
         let hurry = Arc::new(AtomicBool::new(false));
         let sink = Arc::clone(&sinks);
@@ -161,6 +170,8 @@ impl Daemon {
             hurry: Arc::clone(&hurry),
             known: Arc::clone(&known),
             clips,
+            tally: watching.tally,
+            live: watching.live,
             sink: move |report| sink.send(report),
         };
         let classified = spawn_classification(job, Arc::clone(&restarts))?;
@@ -184,6 +195,7 @@ impl Daemon {
             known,
             told: Told::default(),
             started: Timestamp::now(),
+            dashboard,
             answering,
             lock,
             folder_at: Instant::now(),
@@ -268,7 +280,9 @@ impl Daemon {
         let clips = (clips == Some(Err(TryRecvError::Disconnected))).then_some("the clips' thread");
         let answering = self.answering.as_ref().filter(|answering| answering.has_ended());
         let answering = answering.map(|_| "the thread that answers");
-        if let Some(dead) = self.sinks.dead().or(clips).or(answering) {
+        let dashboard = self.dashboard.as_ref().filter(|dashboard| dashboard.has_ended());
+        let dashboard = dashboard.map(|_| "the dashboard's thread");
+        if let Some(dead) = self.sinks.dead().or(clips).or(answering).or(dashboard) {
             anyhow::bail!("{dead} ended by itself");
         }
         let window = Duration::from_secs_f64(self.model.recipe.window_s());
@@ -390,6 +404,29 @@ fn answering(
         tracing::warn!("`hearken status` can't be answered: {}: {error}", path.display());
     }
     started.ok()
+}
+
+/// The dashboard, if there is to be one.
+fn dashboard(
+    settings: &Settings,
+    model: &SoundModel,
+    known: &Arc<Known>,
+    watching: &Watching,
+    commands: Sender<Command>,
+) -> anyhow::Result<Option<Dashboard>> {
+    let Some(dashboard) = &settings.dashboard else { return Ok(None) };
+    let desk = desk::Desk {
+        known: Arc::clone(known),
+        tally: Arc::clone(&watching.tally),
+        model: model.clone(),
+        hop_s: settings.hop_s,
+        database: settings.store.enabled.then(|| settings.store.database()),
+        clips: settings.clips.as_ref().map(|clips| clips.folder.clone()),
+        sources: settings.sources.iter().map(|s| Arc::clone(&s.capture.name)).collect(),
+        commands,
+        colour: OnceLock::new(),
+    };
+    Ok(Some(Dashboard::start(dashboard, Arc::new(desk), Arc::clone(&watching.live))?))
 }
 
 /// A state folder that can't be written to does not keep anybody from listening; one that another

@@ -61,6 +61,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("mqtt", old.publish != new.publish),
         ("store", old.store != new.store),
         ("clips", old.clips != new.clips),
+        ("dashboard", old.dashboard != new.dashboard),
         ("log", old.log != new.log),
     ];
     sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::Daemon;
 use super::answer::{BrokerStatus, NodeStatus};
 use super::source::LiveSource;
+use crate::dashboard::Dashboard;
 use crate::publish::settings::Broker;
 use crate::signal::{NodeHealth, Report};
 
@@ -56,6 +57,7 @@ impl Daemon {
                 connected: publishing.connected,
                 delivered_messages: publishing.delivered_events,
                 reconnects: publishing.reconnects,
+                ignored_commands: publishing.ignored_commands,
                 last_error: publishing.last_error,
             }),
             store: store.enabled.then(|| store.database()),
@@ -66,6 +68,7 @@ impl Daemon {
     fn health(&self) -> NodeHealth {
         let (publishing, store) = (self.sinks.publishing(), self.sinks.store());
         let mut problems: Vec<String> = store.problem.into_iter().chain(store.mishap).collect();
+        problems.extend(self.dashboard.as_ref().and_then(Dashboard::problem));
         if publishing.refused_events > 0 {
             problems
                 .push(format!("the broker refuses {} event messages", publishing.refused_events));

@@ -60,6 +60,18 @@ impl ScoreLog {
         windows.push_back(scored);
     }
 
+    /// What is remembered of all sources, or of one. A copy, so that nobody waits for what is done
+    /// with it.
+    pub fn windows(&self, source: Option<&str>) -> Vec<(SourceName, Vec<Scored>)> {
+        let wanted =
+            self.sources.iter().filter(|(name, _)| source.is_none_or(|one| one == &**name));
+        let copied = |(name, windows): &(SourceName, Mutex<VecDeque<Scored>>)| {
+            let windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+            (name.clone(), windows.iter().cloned().collect())
+        };
+        wanted.map(copied).collect()
+    }
+
     /// Goes through the windows that ended from `since` up to `until`, of all sources or one.
     pub fn explain(
         &self,
@@ -68,11 +80,8 @@ impl ScoreLog {
         since: Timestamp,
         until: Timestamp,
     ) -> Vec<Explained> {
-        let wanted = |name: &SourceName| source.is_none_or(|source| source == &**name);
-        let of_one = |(name, windows): &(SourceName, Mutex<VecDeque<Scored>>)| {
-            // A copy, so that nobody waits for the explanation.
-            let windows = windows.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let classes = windows.front().map_or(0, |scored| scored.scores.len());
+        let of_one = |(source, windows): (SourceName, Vec<Scored>)| {
+            let classes = windows.first().map_or(0, |scored| scored.scores.len());
             let mut explainer = Explainer::new(rules.clone(), classes);
             let mut ends = Vec::new();
             for scored in &windows {
@@ -88,10 +97,10 @@ impl ScoreLog {
                 explainer.step(*stream, heard, counted);
                 ends.extend(counted.then_some(*end_at));
             }
-            let known_since = windows.front().map(|scored| scored.end_at);
-            Explained { source: name.clone(), explainer, ends, known_since }
+            let known_since = windows.first().map(|scored| scored.end_at);
+            Explained { source, explainer, ends, known_since }
         };
-        self.sources.iter().filter(|(name, _)| wanted(name)).map(of_one).collect()
+        self.windows(source).into_iter().map(of_one).collect()
     }
 }
 

@@ -10,12 +10,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use super::clip::ClipNote;
 use super::keep::{Keeper, Kept, SharedHealth, StoreHealth};
 use super::shutdown::Remaining;
+use super::tally::Tally;
 use super::terminal::{EventWriter, Terminal};
 use crate::config::Settings;
+use crate::dashboard::live::Live;
 use crate::publish::settings::Broker;
 use crate::publish::{self, Health, Publisher, Roster, Settled};
 use crate::revive::{Restarts, revived};
-use crate::signal::{Command, Event, Phase, Report};
+use crate::signal::{Command, Event, Phase, Report, Timestamp};
 
 /// Events on their way to the store; there are a few a second at most.
 const EVENTS_MAX: usize = 1_024;
@@ -38,9 +40,17 @@ enum Message {
     Last(Instant),
 }
 
+/// Those who only watch: they are told of events when the broker is, and nobody waits for them.
+#[derive(Clone, Default)]
+pub struct Watching {
+    pub live: Arc<Live>,
+    pub tally: Arc<Tally>,
+}
+
 /// The running sinks.
 pub struct Sinks {
     publisher: Arc<Publisher>,
+    live: Arc<Live>,
     messages: Sender<Message>,
     /// Says how many events the broker did not get, when all is over.
     ended: Receiver<usize>,
@@ -55,6 +65,7 @@ impl Sinks {
         roster: Roster,
         commands: Sender<Command>,
         events: EventWriter,
+        watching: Watching,
         restarts: Arc<Restarts>,
     ) -> anyhow::Result<Self> {
         let publish = settings.publish.clone();
@@ -67,11 +78,13 @@ impl Sinks {
         let (messages, waiting) = bounded(EVENTS_MAX);
         let (ending, ended) = bounded(1);
         let told = Arc::clone(&publisher);
+        let live = Arc::clone(&watching.live);
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             let mut recorder = Recorder {
                 keeper,
                 publisher: told,
                 terminal,
+                watching,
                 unsettled: Settled::default(),
                 batch: Vec::new(),
             };
@@ -81,11 +94,16 @@ impl Sinks {
                 let _ = ending.send(recorder.end(until));
             }
         })?;
-        Ok(Self { publisher, messages, ended, store: health, passed_by: AtomicU64::new(0) })
+        Ok(Self { publisher, live, messages, ended, store: health, passed_by: AtomicU64::new(0) })
     }
 
     /// Passes a report on.
     pub fn send(&self, report: Report) {
+        match &report {
+            Report::Status(status) => self.live.status(status),
+            Report::Health(health) => self.live.health(health),
+            _ => {}
+        }
         let Report::Event(event) = report else { return self.publisher.send(report) };
         if let Err(refused) = self.messages.send_timeout(Message::Event(event), STORE_WITHIN)
             && let Message::Event(event) = refused.into_inner()
@@ -155,6 +173,7 @@ struct Recorder {
     keeper: Keeper,
     publisher: Arc<Publisher>,
     terminal: Terminal,
+    watching: Watching,
     /// What has arrived at the broker, and the store has not taken over yet.
     unsettled: Settled,
     /// Events that have yet to be kept and told.
@@ -202,6 +221,8 @@ impl Recorder {
     fn tell(&self, events: Vec<Kept>) {
         for (event, kept) in events {
             self.publisher.tell(&event, kept);
+            self.watching.tally.told(&event, Timestamp::now());
+            self.watching.live.sound(&event);
             self.terminal.write(event);
         }
     }

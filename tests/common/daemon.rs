@@ -38,6 +38,8 @@ pub fn hearken<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
     }
     command.args(arguments).stdin(Stdio::null()).env("ALSA_CONFIG_PATH", "/dev/null");
     command.env_remove("STATE_DIRECTORY").env("XDG_STATE_HOME", state_base());
+    // Tests run side by side; one that wants the dashboard gives it a port of its own.
+    command.env("HEARKEN_DASHBOARD__ENABLED", "false");
     command
 }
 

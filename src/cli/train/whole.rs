@@ -140,6 +140,7 @@ fn start(
     let architecture = match name {
         ArchitectureName::Mn04 if is_fine(recipe) => Architecture::Mn04Fine,
         ArchitectureName::Mn04 => Architecture::Mn04,
+        ArchitectureName::Mn04Strided => Architecture::Mn04Fine,
         ArchitectureName::Dense => Architecture::Dense,
     };
     let mut layers = architecture.build(classes.len(), order.seed);
