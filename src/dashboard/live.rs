@@ -3,7 +3,7 @@
 //! windows cost nothing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -35,7 +35,8 @@ pub struct LiveWindow {
     pub source: SourceName,
     pub at: Timestamp,
     pub level_dbfs: Option<f32>,
-    /// The columns since the window before, base64: each from the lowest band up.
+    /// The columns since the window before, or all when somebody has just come; base64, each from
+    /// the lowest band up.
     pub columns: String,
     pub top: Vec<ClassScore>,
 }
@@ -53,6 +54,7 @@ pub struct Live {
     news: broadcast::Sender<Said>,
     present: Mutex<Present>,
     readers: AtomicU32,
+    joined: AtomicU64,
 }
 
 /// One browser's end.
@@ -68,7 +70,8 @@ impl Default for Live {
     fn default() -> Self {
         let (windows, _) = broadcast::channel(WINDOWS_MAX);
         let (news, _) = broadcast::channel(NEWS_MAX);
-        Self { windows, news, present: Mutex::default(), readers: AtomicU32::new(0) }
+        let (readers, joined) = (AtomicU32::new(0), AtomicU64::new(0));
+        Self { windows, news, present: Mutex::default(), readers, joined }
     }
 }
 
@@ -76,6 +79,11 @@ impl Live {
     /// Whether anybody looks, so that windows are worth being made.
     pub fn is_watched(&self) -> bool {
         self.readers.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many have come so far: when this has changed, a whole window is of use.
+    pub fn joined(&self) -> u64 {
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// Says what was in a window.
@@ -123,6 +131,7 @@ impl Live {
         first.extend(present.health.as_ref().map(|health| said("health", health)));
         first.extend(present.on.values().map(|event| said("sound", event)));
         let (windows, news) = (self.windows.subscribe(), self.news.subscribe());
+        self.joined.fetch_add(1, Ordering::Relaxed);
         drop(present);
         Some(Reader { live: Arc::clone(self), windows, news, present: first })
     }

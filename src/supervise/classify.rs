@@ -66,6 +66,8 @@ struct Ear {
     anchor: (f64, Timestamp),
     /// Position at which it was last noted that sounds go on.
     noted_s: f64,
+    /// How many had come to look when a window was last shown.
+    shown_to: u64,
 }
 
 /// What the thread remembers from window to window.
@@ -173,7 +175,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         self.tally.inference.add(began.elapsed());
         source.board.classified_windows.add(1);
         if self.live.is_watched() {
-            self.show(source, ear, timed, image, &scores);
+            self.show(source, ear, timed, &scores);
         }
         ear.anchor = (slice.end_s, timed.end_at);
         let heard = Heard {
@@ -209,19 +211,16 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         Ok(())
     }
 
-    /// Shows a window to those who look: its columns since the last one, and what it sounds like.
-    fn show(
-        &self,
-        source: &Listened,
-        ear: &Ear,
-        timed: &TimedSlice,
-        image: &Image,
-        scores: &[f32],
-    ) {
+    /// Shows a window to those who look: its columns since the last one, or all of them when somebody
+    /// has just come, and what it sounds like.
+    fn show(&self, source: &Listened, ear: &mut Ear, timed: &TimedSlice, scores: &[f32]) {
+        let Some(image) = &timed.slice.image else { return };
         let recipe = &self.model.recipe;
         let since_s = timed.slice.end_s - ear.anchor.0;
         let column_s = recipe.window_s() / recipe.columns as f64;
-        let columns = (since_s / column_s).round().clamp(1.0, Image::SIDE as f64) as usize;
+        let all = timed.slice.first || ear.shown_to != self.live.joined();
+        ear.shown_to = self.live.joined();
+        let columns = if all { Image::SIDE } else { (since_s / column_s).round().max(1.0) as usize };
         self.live.window(&LiveWindow {
             source: Arc::clone(&source.source),
             at: timed.end_at,
@@ -324,6 +323,7 @@ impl Ear {
             on: Vec::new(),
             anchor,
             noted_s: 0.0,
+            shown_to: 0,
         }
     }
 }

@@ -317,6 +317,9 @@ impl Daemon {
             if let Some(status) = source.status_to_tell(now) {
                 self.sinks.send(Report::Status(status));
             }
+            if levels {
+                self.sinks.show(|| source.status());
+            }
             let level = source.board.level().filter(|_| levels && source.state().is_hearing());
             if let Some(dbfs) = level {
                 let (source, at) = (Arc::clone(&source.name), Timestamp::now());

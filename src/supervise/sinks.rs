@@ -17,7 +17,7 @@ use crate::dashboard::live::Live;
 use crate::publish::settings::Broker;
 use crate::publish::{self, Health, Publisher, Roster, Settled};
 use crate::revive::{Restarts, revived};
-use crate::signal::{Command, Event, Phase, Report, Timestamp};
+use crate::signal::{Command, Event, Phase, Report, SourceStatus, Timestamp};
 
 /// Events on their way to the store; there are a few a second at most.
 const EVENTS_MAX: usize = 1_024;
@@ -110,6 +110,13 @@ impl Sinks {
         {
             self.passed_by.fetch_add(u64::from(event.phase != Phase::Update), Ordering::Relaxed);
             self.publisher.tell(&event, None);
+        }
+    }
+
+    /// Shows how a source is to those who look, if anybody does.
+    pub fn show(&self, status: impl FnOnce() -> SourceStatus) {
+        if self.live.is_watched() {
+            self.live.status(&status());
         }
     }
 

@@ -55,6 +55,7 @@ export class Waterfall {
 
   /** Adds whole columns, oldest first, each from the lowest band up; `at` is when the last of them ended. */
   push(bytes, at) {
+    bytes = this.#fresh(bytes, at);
     const columns = Math.min(Math.floor(bytes.length / this.#bands), CAPACITY);
     if (columns === 0) return;
     this.#follow(at - columns * this.#columnMs);
@@ -94,6 +95,15 @@ export class Waterfall {
     this.#drawColumns(right - this.#width, right);
     this.#drawTimes(right);
     this.#drawSounds(right);
+  }
+
+  // Whenever somebody begins to look, everybody is sent a whole window: of it, only what is not known yet.
+  #fresh(bytes, at) {
+    if (this.#endMs === null) return bytes;
+    const freshMs = at - this.#endMs;
+    const knownMs = (bytes.length / this.#bands) * this.#columnMs - freshMs;
+    if (freshMs <= 0 || knownMs < GAP_MS) return bytes;
+    return bytes.subarray(bytes.length - Math.max(1, Math.round(freshMs / this.#columnMs)) * this.#bands);
   }
 
   // Small differences to the daemon's clock are drift and are ironed out. A larger one is a gap, which is left empty,
