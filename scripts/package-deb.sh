@@ -35,12 +35,14 @@ hearken ($version) unstable; urgency=medium
 TEXT
 gzip -9nc CHANGELOG.md > "$doc/changelog.gz"
 scripts/licences.sh | gzip -9n > "$doc/crates.txt.gz"
-install -D -m 644 -t "$doc" packaging/debian/copyright README.md
+install -D -m 644 -t "$doc" README.md
 install -D -m 644 -t "$doc/docs" docs/*
 install -D -m 644 -t "$doc/models" models/*.md
 [ -n "$out" ] || exit 0
 
+# What cargo-deb adds by itself.
 gzip -9nc "$stage/changelog" > "$doc/changelog.Debian.gz"
+install -m 644 -t "$doc" packaging/debian/copyright
 mkdir "$root/DEBIAN"
 install -m 755 -t "$root/DEBIAN" packaging/debian/p*
 (cd "$root" && find etc -type f -printf '/%p\n' | sort > DEBIAN/conffiles)
