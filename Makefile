@@ -5,7 +5,9 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 
 BUILD_PACKAGES = libasound2-dev pkg-config
-TEST_PACKAGES = $(BUILD_PACKAGES) chromium chromium-driver curl ffmpeg iproute2 libasound2-plugins libfaketime libsox-fmt-base mosquitto \
+DEB_PACKAGES = dpkg-dev
+TEST_PACKAGES = $(BUILD_PACKAGES) $(DEB_PACKAGES) chromium chromium-driver curl ffmpeg iproute2 libasound2-plugins \
+	libfaketime libsox-fmt-base mosquitto \
 	mosquitto-clients openssl procps pulseaudio pulseaudio-utils sox systemd systemd-container \
 	util-linux
 
@@ -15,7 +17,8 @@ INSTALLED = $(DESTDIR)$(PREFIX)
 SYSTEMCTL = test -n "$(DESTDIR)" -o ! -d /run/systemd/system || systemctl
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-long audit dist bench lint install uninstall clean build-packages test-packages
+.PHONY: help run build test test-long audit dist deb bench lint install uninstall clean build-packages \
+	deb-packages test-packages
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +43,11 @@ dist: build-packages ## Build the program to hand out, with the list of its crat
 	@command -v cargo-auditable > /dev/null || cargo install --locked cargo-auditable
 	cargo auditable build --profile dist --locked
 	@echo "target/dist/hearken; \`cargo audit bin\`, \`trivy\` or \`syft\` read what it is made of"
+
+deb: dist deb-packages ## Make a Debian package of what `make dist` builds (installs cargo-deb).
+	@command -v cargo-deb > /dev/null || cargo install --locked cargo-deb
+	scripts/package-deb.sh target/dist/hearken target/deb
+	cargo deb --no-build --locked
 
 bench: build-packages ## Measure.
 	cargo bench --locked
@@ -86,6 +94,9 @@ clean: ## Remove what was built.
 
 build-packages:
 	@scripts/install-packages.sh $(BUILD_PACKAGES)
+
+deb-packages:
+	@scripts/install-packages.sh $(DEB_PACKAGES)
 
 test-packages:
 	@scripts/install-packages.sh $(TEST_PACKAGES)

@@ -59,7 +59,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    fn empty() -> Self {
+    /// Nothing.
+    pub fn empty() -> Self {
         let stage = tempfile::Builder::new().prefix("hearken-rig-").tempdir().unwrap();
         fs::create_dir(stage.path().join("mnt")).unwrap();
         fs::create_dir(stage.path().join("files")).unwrap();
