@@ -36,7 +36,7 @@ TEXT
 gzip -9nc CHANGELOG.md > "$doc/changelog.gz"
 scripts/licences.sh | gzip -9n > "$doc/crates.txt.gz"
 install -D -m 644 -t "$doc" README.md
-install -D -m 644 -t "$doc/docs" docs/*
+find docs -maxdepth 1 -type f -exec install -D -m 644 -t "$doc/docs" {} +
 install -D -m 644 -t "$doc/models" models/*.md
 [ -n "$out" ] || exit 0
 

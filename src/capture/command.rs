@@ -6,7 +6,6 @@
 //! the command is started again with back-off. Closing the source asks the whole group to end
 //! (TERM), and half a second later ends it (KILL).
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +17,7 @@ use super::feeder::{self, Feeder, FeederHandle};
 use super::pcm::PcmDecoder;
 use super::settings::{Pace, PcmFormat};
 use super::source::{Habits, Health, OpenError, Opened, Stream, new_feed};
+use crate::last_line::{LastLine, keep_last_line};
 
 const READ_BYTES: usize = 16 * 1_024;
 
@@ -26,9 +26,6 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// A command that has closed its output is given this long to end by itself and tell why.
 const EXIT_WAIT: Duration = Duration::from_secs(1);
-
-/// Of the last line of standard error.
-const LAST_WORDS_MAX: usize = 300;
 
 /// Longer waits than for a device: each attempt may cost a remote server a connection.
 pub(super) const HABITS: Habits = Habits {
@@ -182,72 +179,5 @@ fn describe(status: ExitStatus) -> String {
     match status.code() {
         Some(code) => format!("ended with exit status {code}"),
         None => format!("was ended by a signal ({status})"),
-    }
-}
-
-/// The last line that is not blank, of a stream of any length. Its newest bytes only.
-#[derive(Debug, Default)]
-struct LastLine {
-    current: VecDeque<u8>,
-    complete: Vec<u8>,
-}
-
-impl LastLine {
-    fn add(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            // Progress lines end with a carriage return.
-            if byte == b'\n' || byte == b'\r' {
-                if self.current.iter().any(|byte| !byte.is_ascii_whitespace()) {
-                    self.complete = self.current.iter().copied().collect();
-                }
-                self.current.clear();
-            } else {
-                if self.current.len() == LAST_WORDS_MAX {
-                    self.current.pop_front();
-                }
-                self.current.push_back(byte);
-            }
-        }
-    }
-
-    fn text(&self) -> String {
-        let current: Vec<u8> = self.current.iter().copied().collect();
-        let line =
-            if current.iter().all(u8::is_ascii_whitespace) { &self.complete } else { &current };
-        String::from_utf8_lossy(line).trim().to_owned()
-    }
-}
-
-fn keep_last_line(errors: &mut impl Read, last: &Mutex<LastLine>) {
-    let mut bytes = [0; 4_096];
-    loop {
-        match errors.read(&mut bytes) {
-            Ok(0) => return,
-            Ok(count) => last
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(bytes.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_line_is_kept_and_bounded() {
-        let mut last = LastLine::default();
-        assert_eq!(last.text(), "");
-        last.add(b"first\nsecond\r\n  \n");
-        assert_eq!(last.text(), "second");
-        last.add(b"frame 1\rframe 2\r");
-        assert_eq!(last.text(), "frame 2");
-        last.add(b"no line end");
-        assert_eq!(last.text(), "no line end");
-        last.add(&[b'x'; 10_000]);
-        assert_eq!(last.text().len(), LAST_WORDS_MAX);
     }
 }

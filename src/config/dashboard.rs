@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
 use super::found::Found;
-use super::secret::{self, SecretFile};
+use super::secrets;
 use super::section::Section;
 use crate::dashboard::password::is_hash;
 use crate::dashboard::settings::{DashboardSettings, PasswordHash, TlsFiles};
@@ -53,11 +53,9 @@ fn password(
     file: Option<PathBuf>,
     environment: &Environment,
 ) -> Option<PasswordHash> {
-    let file =
-        SecretFile { file, key: "password_file", fallback_key: "listen", credential: CREDENTIAL };
-    let text = secret::read(section, file, environment)?;
-    if is_hash(&text) {
-        return Some(PasswordHash::new(text));
+    let found = secrets::file_or_credential(section, file, (CREDENTIAL, "listen"), environment)?;
+    if is_hash(found.reveal()) {
+        return Some(PasswordHash::new(found.reveal().to_owned()));
     }
     let message = "this file holds no hash; it is to hold the line that `hearken password` prints, and \
                    nothing else";

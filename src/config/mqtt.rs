@@ -1,17 +1,17 @@
 //! Publishing: `[mqtt]` and its tables, and the password that comes from a file or from systemd.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::Environment;
 use super::found::Found;
 use super::names::{is_host, is_plain_text, is_topic_prefix};
-use super::secret::{self, SecretFile};
+use super::secrets;
 use super::section::Section;
 use crate::publish::settings::{
-    Broker, ProtocolVersion, PublishSettings, RemoteBroker, Secret, TlsSettings,
+    Broker, ProtocolVersion, PublishSettings, RemoteBroker, TlsSettings,
 };
 
 /// The systemd credential that holds the password.
@@ -95,12 +95,15 @@ fn broker(
         }
         return Broker::Embedded { port: embedded_port };
     };
+    let has_user = user.is_some();
+    let password =
+        secrets::password(mqtt, "mqtt", has_user, password_file, CREDENTIAL, environment);
     Broker::Remote(RemoteBroker {
         host,
         port: port.unwrap_or(if tls.is_some() { PORT_TLS } else { PORT }),
         version,
         client_id: client_id.unwrap_or_else(|| format!("hearken-{node}")),
-        password: password(mqtt, user.is_some(), password_file, environment),
+        password,
         user,
         tls,
     })
@@ -175,22 +178,4 @@ fn check_tls_files(section: &mut Section, settings: &TlsSettings) {
         }
         _ => {}
     }
-}
-
-/// The password from the named file, or else from systemd's credential if there is one.
-fn password(
-    mqtt: &mut Section,
-    has_user: bool,
-    file: Option<PathBuf>,
-    environment: &Environment,
-) -> Option<Secret> {
-    if !has_user {
-        if file.is_some() {
-            mqtt.wrong("password_file", "needs mqtt.user beside it");
-        }
-        return None;
-    }
-    let file =
-        SecretFile { file, key: "password_file", credential: CREDENTIAL, fallback_key: "user" };
-    secret::read(mqtt, file, environment).map(Secret::new)
 }

@@ -220,7 +220,8 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         let column_s = recipe.window_s() / recipe.columns as f64;
         let all = timed.slice.first || ear.shown_to != self.live.joined();
         ear.shown_to = self.live.joined();
-        let columns = if all { Image::SIDE } else { (since_s / column_s).round().max(1.0) as usize };
+        let columns =
+            if all { Image::SIDE } else { (since_s / column_s).round().max(1.0) as usize };
         self.live.window(&LiveWindow {
             source: Arc::clone(&source.source),
             at: timed.end_at,
@@ -335,6 +336,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::alert::Alerts;
+    use crate::alert::settings::AlertSettings;
     use crate::capture::decode::AudioFile;
     use crate::decide::DetectionSettings;
     use crate::revive::{Restarts, revived};
@@ -377,6 +380,9 @@ mod tests {
             rules: Mutex::new(rules.clone()),
             scores: ScoreLog::new([Arc::clone(&source)].into_iter()),
             classes: model.classes.clone(),
+            alerts: Arc::new(
+                Alerts::start(AlertSettings::default(), |_| true, Arc::default()).unwrap(),
+            ),
         };
         let (events, has_panicked) = (RefCell::new(Vec::new()), Cell::new(false));
         let job = ClassifyJob {

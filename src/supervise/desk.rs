@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Known, NodeStatus};
 use super::files;
 use super::tally::Tally;
+use crate::alert::AlertStatus;
 use crate::correct::ColourModel;
 use crate::dashboard::house::{CorrectedPhoto, EventQuestion, Figures, House, Preview, Refused};
 use crate::decide::{ClassRule, Rules};
@@ -52,6 +53,10 @@ impl House for Desk {
         figures.events = self.tally.events();
         figures.inference = self.tally.inference.distribution();
         figures.latency = self.tally.latency.distribution();
+        let alerts = self.known.alerts.status().into_iter();
+        let counted =
+            |one: AlertStatus| (one.name.clone(), one.notices, one.held_back, failures(&one));
+        figures.alerts = alerts.map(counted).collect();
         figures
     }
 
@@ -179,11 +184,16 @@ impl House for Desk {
     }
 
     fn alerts(&self) -> Value {
-        json!({ "alerts": [] })
+        let all: Vec<Value> = self.known.alerts.status().iter().map(alert).collect();
+        json!({ "alerts": all })
     }
 
     fn test_alert(&self, name: &str) -> Result<Value, Refused> {
-        Err(Refused::NotFound(format!("there is no alert {name:?}")))
+        let tested = self.known.alerts.test(name);
+        match tested {
+            Ok(results) => Ok(json!({ "results": results })),
+            Err(error) => Err(Refused::NotFound(error.to_string())),
+        }
     }
 }
 
@@ -221,6 +231,23 @@ impl Desk {
             Refused::NotFound("there is no such event; what is too old is deleted".to_owned())
         })
     }
+}
+
+fn alert(status: &AlertStatus) -> Value {
+    let kinds: Vec<&str> = status.actions.iter().map(|action| action.kind.as_str()).collect();
+    json!({
+        "name": status.name,
+        "actions": kinds,
+        "notices": status.notices,
+        "held_back": status.held_back,
+        "failures": failures(status),
+        "last": status.last_notice,
+        "last_error": status.actions.iter().find_map(|action| action.last_error.as_ref()),
+    })
+}
+
+fn failures(status: &AlertStatus) -> u64 {
+    status.actions.iter().map(|action| action.failed + action.dropped).sum()
 }
 
 fn unreadable(error: StoreError) -> Refused {
