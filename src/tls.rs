@@ -1,10 +1,11 @@
-//! TLS for all who speak it: one provider, the system's trust, certificates and keys from PEM files. The
-//! only home of `rustls`.
+//! TLS for all who speak it: one provider, the system's trust, certificates and keys from PEM files; and
+//! signatures by the same cryptography. The only home of `rustls` and `ring`.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::ring::hmac;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 pub use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,6 +31,14 @@ impl BadFile {
 /// The cryptography behind every connection.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+/// HMAC-SHA256 (RFC 2104, FIPS 180-4) of some texts, one behind the other.
+pub fn hmac_sha256(key: &[u8], parts: &[&str]) -> Vec<u8> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let mut context = hmac::Context::with_key(&key);
+    parts.iter().for_each(|part| context.update(part.as_bytes()));
+    context.sign().as_ref().to_vec()
 }
 
 /// The certificates that this system trusts; there is at least one.

@@ -837,7 +837,6 @@ fn alerts_are_read_with_their_defaults() {
 #[test]
 fn mistakes_in_alerts_name_the_alert() {
     let alert = |keys: &str| problem(&format!("[[alert]]\nname = \"a\"\n{keys}"));
-    let topic = "mqtt_topic = \"x\"";
     for (keys, expected) in [
         (
             "",
@@ -878,6 +877,12 @@ fn mistakes_in_alerts_name_the_alert() {
     ] {
         assert_eq!(alert(keys), expected, "{keys}");
     }
+}
+
+#[test]
+fn conditions_of_alerts_fit_together() {
+    let alert = |keys: &str| problem(&format!("[[alert]]\nname = \"a\"\n{keys}"));
+    let topic = "mqtt_topic = \"x\"";
     for (keys, expected) in [
         (
             "schedule = [\"mon 8-9\"]",

@@ -44,20 +44,16 @@ impl Daemon {
         let roster = roster(&settings, &model, &rules);
         let (watching, from_publish) = (Watching::default(), commands_in.clone());
         let (told, counted) = (watching.clone(), Arc::clone(&restarts));
-        let sinks = Sinks::start(&settings, roster, from_publish, events, told, counted)?;
-        let sinks = Arc::new(sinks);
+        let sinks = Arc::new(Sinks::start(&settings, roster, from_publish, events, told, counted)?);
         let (states_in, states) = bounded(MESSAGES_MAX);
         let Heard { sources, listened, histories } = start_sources(&settings, &model, &states_in)?;
         let known = known(&model, &rules, &sources, &sinks);
         let answering = lock.as_ref().and_then(|_| answering(&settings, &known, &restarts));
-        let clips = settings
-            .clips
-            .clone()
-            .map(|clips| clip::start(clips, histories, sinks.clip_notes(), Arc::clone(&restarts)));
-        let (clips, clipped) = clips.transpose()?.unzip();
+        let keep = |clips| clip::start(clips, histories, sinks.clip_notes(), Arc::clone(&restarts));
+        let (clips, clipped) = settings.clips.clone().map(keep).transpose()?.unzip();
         let dashboard = dashboard(&settings, &model, &known, &watching, commands_in)?;
         let (new_rules, rules_in) = bounded(1);
-        let hurry = Arc::new(AtomicBool::new(false));
+        let hurry = Arc::<AtomicBool>::default();
         let sink = Arc::clone(&sinks);
         let job = ClassifyJob {
             node: Arc::clone(&settings.node),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use ring::hmac;
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body, RequestBuilder};
@@ -62,12 +61,8 @@ pub fn push_ntfy(ntfy: &NtfyAction, title: &str, message: &str, within: Duration
 /// HMAC-SHA256 in hexadecimal digits, over the time and the body with a dot between them, so that
 /// neither can be changed and an old request is known as old.
 fn signature(secret: &str, timestamp: &str, body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let mut context = hmac::Context::with_key(&key);
-    for part in [timestamp, ".", body] {
-        context.update(part.as_bytes());
-    }
-    context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let tag = tls::hmac_sha256(secret.as_bytes(), &[timestamp, ".", body]);
+    tag.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 type Post = RequestBuilder<ureq::typestate::WithBody>;
