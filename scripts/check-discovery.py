@@ -25,6 +25,7 @@ from homeassistant.helpers import frame
 from homeassistant.helpers.template import Template
 
 PREFIX = "homeassistant/"
+FAULT = "an error in the log"
 
 
 def known_keys(schema):
@@ -74,7 +75,9 @@ def state_of(hass, component, payload):
     """The state that a payload on the component's state topic brings about; None for none."""
     value = payload
     if template := component.get("value_template"):
-        value = Template(template, hass).async_render_with_possible_json_value(payload, None)
+        value = Template(template, hass).async_render_with_possible_json_value(payload, FAULT)
+        if value is FAULT:
+            return FAULT
     on, off = component.get("payload_on", "ON"), component.get("payload_off", "OFF")
     if component["platform"] == "switch":
         on, off = component.get("state_on", on), component.get("state_off", off)

@@ -78,6 +78,8 @@ fn said() -> Vec<(String, Vec<u8>)> {
         (topics.status("microphone"), payload::status(&running)),
         (topics.status("microphone"), payload::status(&status(SourceState::Off))),
         (topics.status("microphone"), payload::status(&waiting)),
+        // The source is gone.
+        (topics.status("microphone"), Vec::new()),
     ]
     .map(|(topic, payload)| (topic.to_string(), payload))
     .into()
