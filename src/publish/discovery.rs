@@ -118,6 +118,9 @@ fn level(topics: &Topics, source: &str) -> Value {
 }
 
 fn listening(topics: &Topics, source: &str) -> Value {
+    // A status that is cleared has no JSON, and may come before the removal of the switch.
+    let template = "{% if value_json is defined %}{{ 'OFF' if value_json.state == 'off' else 'ON' }}\
+                    {% endif %}";
     json!({
         "platform": SWITCH,
         "unique_id": unique_id(topics, source, "listening"),
@@ -127,7 +130,7 @@ fn listening(topics: &Topics, source: &str) -> Value {
         "payload_on": ON,
         "payload_off": OFF,
         "state_topic": &*topics.status(source),
-        "value_template": "{{ 'OFF' if value_json.state == 'off' else 'ON' }}",
+        "value_template": template,
         "state_on": ON,
         "state_off": OFF,
         "availability_topic": &*topics.available(),
