@@ -57,7 +57,7 @@ impl Server {
 
     /// Answers with these statuses, the last one for ever.
     fn web(statuses: &str, secret: &[&str]) -> Self {
-        Self::start("http.py", &[&[statuses][..], secret].concat())
+        Self::start("web_server.py", &[&[statuses][..], secret].concat())
     }
 
     fn seen(&self) -> Vec<Value> {
@@ -156,7 +156,7 @@ fn a_siren_is_told_in_every_way() {
     let broker = Mosquitto::start(Door::Open);
     let subscriber = broker.subscribe("watcher", "house/#");
     let (web, push) = (Server::web("200", &["It's a secret"]), Server::web("200", &[]));
-    let mail = Server::start("mail.py", &["none"]);
+    let mail = Server::start("mail_server.py", &["none"]);
     rig.write("secret", "It's a secret\n");
     rig.write("token", "tk_1\n");
     let command = noting(&rig.path("noted"));
@@ -394,7 +394,7 @@ fn mail_goes_by_tls_and_only_to_a_server_that_is_trusted() {
     let file = |name: &str| rig.path(name).display().to_string();
     let (certificate, key) = (file("authority-server.crt"), file("authority-server.key"));
     let server = |way: &str| {
-        Server::start("mail.py", &[way, &certificate, &key, "hearken", "correct horse"])
+        Server::start("mail_server.py", &[way, &certificate, &key, "hearken", "correct horse"])
     };
     rig.write("password", "correct horse\n");
     for way in ["wrapped", "starttls"] {

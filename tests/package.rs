@@ -250,7 +250,9 @@ fn the_crate_holds_all_that_it_is_built_from() {
         for name in included(text) {
             let file = path.parent().unwrap().join(name).canonicalize().unwrap();
             let file = file.strip_prefix(Path::new(REPOSITORY).canonicalize().unwrap()).unwrap();
-            assert!(packed.contains(file.to_str().unwrap()), "{source} needs {}", file.display());
+            // Of a folder whose files are named by a macro, all of it.
+            let is_there = |packed: &&str| Path::new(packed).starts_with(file);
+            assert!(packed.iter().any(is_there), "{source} needs {}", file.display());
             asked += 1;
         }
     }

@@ -455,3 +455,116 @@ impl Desk {
         actions.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::settings::{CommandAction, MqttAction};
+    use super::*;
+    use crate::signal::Phase;
+
+    fn event(number: usize) -> Event {
+        Event {
+            id: EventId::new(),
+            phase: Phase::Start,
+            node: "n".into(),
+            source: format!("s{number}").into(),
+            class: "dog".into(),
+            start: Timestamp::now(),
+            end: None,
+            score_peak: 0.8,
+            score_mean: 0.7,
+            level_dbfs: -20.0,
+            model: "m".into(),
+        }
+    }
+
+    fn mqtt(name: &str) -> Alert {
+        let action = MqttAction { topic: name.into(), payload: None, retain: false };
+        Alert { actions: vec![Action::Mqtt(action)], ..Alert::example(name) }
+    }
+
+    fn hanging() -> Alert {
+        let arguments = vec!["1000".parse().unwrap()];
+        let action = CommandAction { program: "sleep".into(), arguments, timeout_s: 300 };
+        Alert { actions: vec![Action::Command(action)], ..Alert::example("hangs") }
+    }
+
+    fn settings(alerts: Vec<Alert>) -> AlertSettings {
+        AlertSettings { alerts, ..AlertSettings::default() }
+    }
+
+    fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(Instant::now() < deadline, "waited in vain until {what}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn what_hangs_has_a_full_queue_and_delays_nobody_and_the_end_comes() {
+        const EVENTS: usize = 40;
+        let both = settings(vec![hanging(), mqtt("quick")]);
+        let alerts = Alerts::start(both, |_| true, Arc::default()).unwrap();
+        for number in 0..EVENTS {
+            alerts.event(&event(number));
+            wait_until("the quick one has told it", || {
+                alerts.status()[1].actions[0].done as usize > number
+            });
+        }
+        let hung = alerts.status()[0].clone();
+        let action = &hung.actions[0];
+        // One is in hand.
+        assert_eq!((action.waiting, action.dropped, action.done), (16, EVENTS as u64 - 17, 0));
+        assert_eq!((hung.notices, alerts.lost_events()), (EVENTS as u64, 0));
+        let began = Instant::now();
+        alerts.shutdown(Duration::from_secs(2));
+        assert!(began.elapsed() < Duration::from_secs(60) && alerts.has_ended());
+        let action = alerts.status()[0].actions[0].clone();
+        assert_eq!((action.failed, action.dropped), (1, EVENTS as u64 - 1));
+        assert!(alerts.problems()[0].contains("hearken ends"), "{:?}", alerts.problems());
+        alerts.event(&event(EVENTS));
+        assert_eq!(alerts.lost_events(), 1);
+    }
+
+    #[test]
+    fn a_hurried_end_does_not_wait_either() {
+        let alerts = Alerts::start(settings(vec![hanging()]), |_| true, Arc::default()).unwrap();
+        alerts.event(&event(0));
+        wait_until("it hangs", || alerts.status()[0].notices == 1);
+        let began = Instant::now();
+        thread::scope(|scope| {
+            let end = scope.spawn(|| alerts.shutdown(Duration::from_secs(600)));
+            alerts.hurry(Duration::ZERO);
+            end.join().unwrap();
+        });
+        assert!(began.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_reload_keeps_the_workers_of_what_has_not_changed() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        let publish = move |message: MqttNotice| {
+            lock(&heard).push(message.topic.to_string());
+            true
+        };
+        let first = settings(vec![hanging(), mqtt("a")]);
+        let alerts = Alerts::start(first, publish, Arc::default()).unwrap();
+        alerts.event(&event(0));
+        wait_until("it is told", || alerts.status()[1].actions[0].done == 1);
+        let changed = Alert { min_duration_s: 0.5, ..mqtt("a") };
+        assert!(alerts.reload(settings(vec![mqtt("b"), changed, hanging()])));
+        wait_until("they are in force", || alerts.status().len() == 3);
+        let status = alerts.status();
+        let names: Vec<&str> = status.iter().map(|alert| alert.name.as_str()).collect();
+        assert_eq!(names, ["b", "a", "hangs"]);
+        assert_eq!((status[1].notices, status[1].actions[0].done), (1, 1), "counters go on");
+        alerts.event(&event(1));
+        wait_until("all are told", || lock(&told).len() == 3);
+        assert_eq!(lock(&told)[..2], ["a", "b"]);
+        // The command of before still runs: what came later waits for it.
+        assert_eq!(alerts.status()[2].actions[0].waiting, 1);
+        alerts.shutdown(Duration::from_secs(1));
+    }
+}

@@ -235,6 +235,29 @@ impl fmt::Debug for Url {
 mod tests {
     use super::*;
 
+    impl Alert {
+        /// Any class, no rest, and a command that does nothing, for tests.
+        pub(in crate::alert) fn example(name: &str) -> Self {
+            let action =
+                CommandAction { program: "true".into(), arguments: Vec::new(), timeout_s: 1 };
+            Self {
+                name: name.into(),
+                trigger: Trigger::Sound { classes: Vec::new(), min_score: 0.0 },
+                sources: Vec::new(),
+                min_duration_s: 0.0,
+                count: 1,
+                within_s: 60.0,
+                schedule: Vec::new(),
+                in_quiet_hours: false,
+                cooldown_s: 0.0,
+                escalation: None,
+                title: "{class}".parse().unwrap(),
+                message: "{source}".parse().unwrap(),
+                actions: vec![Action::Command(action)],
+            }
+        }
+    }
+
     #[test]
     fn an_address_shows_its_host_alone() {
         for (text, shown) in [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -51,7 +51,11 @@ fn message(from: &str, to: &[String], title: &str, text: &str) -> Result<Message
     let sender = mailbox(from)?;
     let domain = sender.email.domain().to_owned();
     let id = format!("<{}@{domain}>", crate::signal::EventId::new());
-    let mut builder = Message::builder().from(sender).subject(title).message_id(Some(id));
+    let mut builder = Message::builder()
+        .from(sender)
+        .subject(title)
+        .message_id(Some(id))
+        .header(ContentType::TEXT_PLAIN);
     for address in to {
         builder = builder.to(mailbox(address)?);
     }

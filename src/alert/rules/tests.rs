@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::super::settings::{Action, CommandAction, Escalation};
+use super::super::settings::Escalation;
 use super::*;
 
 /// A Friday, 20:00 in Berlin.
@@ -15,34 +15,12 @@ fn at(seconds: f64) -> Now {
 }
 
 fn alert(name: &str) -> Alert {
-    let action = CommandAction { program: "true".into(), arguments: Vec::new(), timeout_s: 1 };
-    Alert {
-        name: name.into(),
-        trigger: Trigger::Sound { classes: Vec::new(), min_score: 0.0 },
-        sources: Vec::new(),
-        min_duration_s: 0.0,
-        count: 1,
-        within_s: 60.0,
-        schedule: Vec::new(),
-        in_quiet_hours: false,
-        cooldown_s: 0.0,
-        escalation: None,
-        title: "".parse().unwrap(),
-        message: "".parse().unwrap(),
-        actions: vec![Action::Command(action)],
-    }
+    Alert::example(name)
 }
 
 fn settings(alerts: Vec<Alert>) -> AlertSettings {
     let zone = TimeZone::get("Europe/Berlin").expect("the package tzdata is needed");
-    AlertSettings {
-        node: "attic".into(),
-        zone_name: None,
-        zone,
-        quiet_hours: None,
-        smtp: None,
-        alerts,
-    }
+    AlertSettings { node: "attic".into(), zone, alerts, ..AlertSettings::default() }
 }
 
 fn engine(alerts: Vec<Alert>) -> Engine {

@@ -1,18 +1,25 @@
 """A mail server for tests (aiosmtpd): prints each mail as a line of JSON.
 
-usage: mail.py PORT none
-       mail.py PORT starttls|wrapped CERTIFICATE KEY USER PASSWORD
+usage: mail_server.py PORT none
+       mail_server.py PORT starttls|wrapped CERTIFICATE KEY USER PASSWORD
 """
 
 import email
 import email.policy
 import json
+import logging
+import socket
 import ssl
 import sys
 import threading
+import warnings
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+
+# It warns of what the tests are about.
+warnings.simplefilter("ignore")
+logging.disable()
 
 port, way = int(sys.argv[1]), sys.argv[2]
 
@@ -50,12 +57,13 @@ if way != "none":
         options |= {"ssl_context": context, "auth_require_tls": False}
 
 
-class Quiet(Controller):
+class OwnDoor(Controller):
     def _trigger_server(self):
-        """Connects to itself, which a client that checks certificates need not do."""
+        """Knocks at its own door, to see that it is open; certificates are for others to check."""
+        socket.create_connection((self.hostname, self.port), 5).close()
 
 
-controller = Quiet(Handler(), hostname="127.0.0.1", port=port, **options)
+controller = OwnDoor(Handler(), hostname="127.0.0.1", port=port, ready_timeout=60, **options)
 controller.start()
 print("ready", flush=True)
 threading.Event().wait()

@@ -1,7 +1,7 @@
 """A web server for tests: answers with the given statuses in turn (the last one for ever), and prints
 each request as a line of JSON. Signatures are checked here, by Python's own HMAC.
 
-usage: http.py PORT STATUS[,STATUS...] [SECRET]
+usage: web_server.py PORT STATUS[,STATUS...] [SECRET]
 """
 
 import hashlib
