@@ -138,6 +138,16 @@ pub struct Distribution {
     pub sum_s: f64,
 }
 
+/// The numbers of one alert. Counters only grow.
+#[derive(Debug, Clone, Default)]
+pub struct AlertFigures {
+    pub name: String,
+    pub notices: u64,
+    pub held_back: u64,
+    /// Actions that failed, or were not even tried.
+    pub failures: u64,
+}
+
 /// The numbers of the whole program. Counters only grow.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
@@ -156,8 +166,7 @@ pub struct Figures {
     pub restarts: u64,
     /// Events by source and class.
     pub events: BTreeMap<(String, String), u64>,
-    /// Alerts: name, notices, held back, failures.
-    pub alerts: Vec<(String, u64, u64, u64)>,
+    pub alerts: Vec<AlertFigures>,
     /// How long the network took for a window.
     pub inference: Distribution,
     /// From the start of a sound, as it was estimated, to its being told.

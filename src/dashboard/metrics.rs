@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::house::{Distribution, Figures};
+use super::house::{AlertFigures, Distribution, Figures};
 use crate::signal::SourceStatus;
 
 /// The type of what [`text`] gives.
@@ -101,17 +101,16 @@ fn write_events(out: &mut DescriptorEncoder<'_>, figures: &Figures) -> std::fmt:
         (vec![("source", source.as_str()), ("class", class.as_str())], count as f64)
     });
     counter(out, "events", "Sounds that began, since the start", events.collect())?;
-    let kinds: [(&str, &str, fn(&(String, u64, u64, u64)) -> u64); 3] = [
-        ("alert_notices", "Notices of an alert", |alert| alert.1),
-        ("alert_held_back", "Notices held back by cooldown or quiet hours", |alert| alert.2),
-        ("alert_failures", "Actions of an alert that failed", |alert| alert.3),
-    ];
-    for (name, help, value) in kinds {
-        let series = figures.alerts.iter();
-        let series = series.map(|alert| (vec![("alert", alert.0.as_str())], value(alert) as f64));
-        counter(out, name, help, series.collect())?;
-    }
-    Ok(())
+    let of_all = |value: fn(&AlertFigures) -> u64| -> Series<'_> {
+        let alerts = figures.alerts.iter();
+        alerts.map(|alert| (vec![("alert", alert.name.as_str())], value(alert) as f64)).collect()
+    };
+    let notices = "Notices of an alert";
+    counter(out, "alert_notices", notices, of_all(|alert| alert.notices))?;
+    let held_back = "Notices held back while an alert rested";
+    counter(out, "alert_held_back", held_back, of_all(|alert| alert.held_back))?;
+    let failures = "Actions of an alert that failed";
+    counter(out, "alert_failures", failures, of_all(|alert| alert.failures))
 }
 
 fn counter(

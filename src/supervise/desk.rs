@@ -13,7 +13,9 @@ use super::files;
 use super::tally::Tally;
 use crate::alert::AlertStatus;
 use crate::correct::ColourModel;
-use crate::dashboard::house::{CorrectedPhoto, EventQuestion, Figures, House, Preview, Refused};
+use crate::dashboard::house::{
+    AlertFigures, CorrectedPhoto, EventQuestion, Figures, House, Preview, Refused,
+};
 use crate::decide::{ClassRule, Rules};
 use crate::hear::SoundModel;
 use crate::signal::{Command, SourceName, Timestamp};
@@ -53,10 +55,7 @@ impl House for Desk {
         figures.events = self.tally.events();
         figures.inference = self.tally.inference.distribution();
         figures.latency = self.tally.latency.distribution();
-        let alerts = self.known.alerts.status().into_iter();
-        let counted =
-            |one: AlertStatus| (one.name.clone(), one.notices, one.held_back, failures(&one));
-        figures.alerts = alerts.map(counted).collect();
+        figures.alerts = self.known.alerts.status().iter().map(alert_figures).collect();
         figures
     }
 
@@ -244,6 +243,11 @@ fn alert(status: &AlertStatus) -> Value {
         "last": status.last_notice,
         "last_error": status.actions.iter().find_map(|action| action.last_error.as_ref()),
     })
+}
+
+fn alert_figures(status: &AlertStatus) -> AlertFigures {
+    let AlertStatus { name, notices, held_back, .. } = status.clone();
+    AlertFigures { name, notices, held_back, failures: failures(status) }
 }
 
 fn failures(status: &AlertStatus) -> u64 {
