@@ -246,8 +246,22 @@ pub enum Report {
     Event(Event),
     Status(SourceStatus),
     Health(NodeHealth),
-    Level { source: SourceName, at: Timestamp, dbfs: f32 },
-    Scores { source: SourceName, at: Timestamp, top: Vec<ClassScore> },
+    Level {
+        source: SourceName,
+        at: Timestamp,
+        dbfs: f32,
+    },
+    Scores {
+        source: SourceName,
+        at: Timestamp,
+        top: Vec<ClassScore>,
+    },
+    /// What an alert says, on a topic of its own.
+    Notice {
+        topic: Arc<str>,
+        payload: Vec<u8>,
+        retain: bool,
+    },
 }
 
 /// What a sink may ask of the listening side.

@@ -73,6 +73,9 @@ impl Board {
     pub fn report(&mut self, report: Report, now: Instant) {
         match report {
             Report::Event(event) => self.event(&event, None),
+            Report::Notice { topic, payload, retain } => {
+                self.outbox.push_notice(topic, payload, retain);
+            }
             Report::Health(health) => {
                 let topic = self.topics.health();
                 self.outbox.set_retained(Rank::State, topic, payload::health(&health));

@@ -62,6 +62,7 @@ struct QueuedEvent {
     sequence: u64,
     topic: Arc<str>,
     payload: Vec<u8>,
+    retain: bool,
     stand: Stand,
     /// The number under which the store keeps it.
     kept: Option<i64>,
@@ -122,13 +123,23 @@ impl Outbox {
     /// Appends an event; `kept` is its number in the store. Of a full queue the oldest event that is
     /// not on its way goes, or the oldest of all.
     pub fn push_event(&mut self, topic: Arc<str>, payload: Vec<u8>, kept: Option<i64>) {
+        self.push(topic, payload, false, kept);
+    }
+
+    /// Appends what an alert says: as an event, but nobody keeps it. A retained one stays with the
+    /// broker; it is not said again after a lost connection.
+    pub fn push_notice(&mut self, topic: Arc<str>, payload: Vec<u8>, retain: bool) {
+        self.push(topic, payload, retain, None);
+    }
+
+    fn push(&mut self, topic: Arc<str>, payload: Vec<u8>, retain: bool, kept: Option<i64>) {
         if self.events.len() >= self.events_max {
             let waiting = self.events.iter().position(|event| event.stand != Stand::InFlight);
             self.drop_event(waiting.unwrap_or(0));
         }
         let sequence = self.number();
         let stand = Stand::Waiting;
-        self.events.push_back(QueuedEvent { sequence, topic, payload, stand, kept });
+        self.events.push_back(QueuedEvent { sequence, topic, payload, retain, stand, kept });
     }
 
     /// What became of the store's events since this was last asked.
@@ -326,7 +337,7 @@ impl Outbox {
         Some(Outgoing {
             topic: Arc::clone(&event.topic),
             payload: event.payload.clone(),
-            retain: false,
+            retain: event.retain,
             token: Some(Token::Event { sequence: event.sequence }),
         })
     }
@@ -413,6 +424,23 @@ mod tests {
         outbox.acknowledge(&token);
         assert_eq!(take(&mut outbox).1, "c");
         assert_eq!((outbox.delivered_events(), outbox.dropped_events()), (1, 1));
+    }
+
+    #[test]
+    fn a_notice_is_queued_like_an_event_and_may_be_retained() {
+        let mut outbox = Outbox::new(10);
+        outbox.push_event("event".into(), "a".into(), Some(1));
+        outbox.push_notice("alarm".into(), "b".into(), true);
+        outbox.push_notice("alarm".into(), "c".into(), false);
+        let sent: Vec<Outgoing> = std::iter::from_fn(|| outbox.next_reliable()).collect();
+        assert_eq!(sent.iter().map(|out| out.retain).collect::<Vec<_>>(), [false, true, false]);
+        outbox.connection_lost();
+        assert_eq!(take(&mut outbox).1, "a");
+        let (topic, payload, token) = take(&mut outbox);
+        assert_eq!((topic.as_str(), payload.as_str()), ("alarm", "b"));
+        outbox.acknowledge(&token);
+        assert_eq!(outbox.queued_events(), 2);
+        assert_eq!(outbox.take_settled(), Settled::default(), "the store knows nothing of it");
     }
 
     #[test]
