@@ -103,6 +103,12 @@ impl SoundModel {
         Rules::resolve(&self.metadata.outputs, &self.defaults, settings)
     }
 
+    /// A problem for each of `classes`, named by `key`, that this model does not know or `rules` do not
+    /// report.
+    pub fn not_reported(&self, rules: &Rules, key: &str, classes: &[String]) -> Vec<RuleProblem> {
+        rules.not_reported(&self.metadata.outputs, key, classes)
+    }
+
     /// The classes that `rules` report, in the model's order.
     pub fn reported(&self, rules: &Rules) -> Vec<Arc<str>> {
         let pairs = self.classes.iter().zip(&rules.by_class);

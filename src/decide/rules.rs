@@ -45,6 +45,8 @@ pub enum RuleProblem {
         "detection.class.{class} has no effect, since {class} is not reported: add it to detection.classes"
     )]
     NoEffect { class: String },
+    #[error("{key} names the class {class:?}, which is not reported: add it to detection.classes")]
+    NotReported { key: String, class: String },
     #[error("the rule of {class} has {what}")]
     Invalid { class: String, what: String },
 }
@@ -103,6 +105,29 @@ impl Rules {
             return Err(problems);
         }
         Ok(Self { min_level_dbfs: settings.min_level_dbfs, by_class })
+    }
+
+    /// A problem for each of `named`, which stand in `key`, that is none of the model's `classes` or is
+    /// not reported.
+    pub fn not_reported(
+        &self,
+        classes: &[String],
+        key: &str,
+        named: &[String],
+    ) -> Vec<RuleProblem> {
+        let problem = |class: &String| {
+            let (key, class) = (key.to_owned(), class.clone());
+            let place = classes.iter().position(|known| *known == class);
+            match place.map(|place| self.by_class.get(place)) {
+                None => {
+                    let hint = hint(classes, &class);
+                    Some(RuleProblem::UnknownClass { key, class, hint })
+                }
+                Some(Some(Some(_))) => None,
+                Some(_) => Some(RuleProblem::NotReported { key, class }),
+            }
+        };
+        named.iter().filter_map(problem).collect()
     }
 
     /// The same rules for a recording in which only `windows` windows fit: no rule asks for more
@@ -231,6 +256,17 @@ mod tests {
         // The off-threshold follows a lowered on-threshold.
         assert!((rain.on, rain.off) == (0.2, 0.2));
         assert!(rules.by_class[2].is_none());
+    }
+
+    #[test]
+    fn classes_that_others_name_have_to_be_reported() {
+        let rules = Rules::resolve(&classes(), &defaults(), &DetectionSettings::default()).unwrap();
+        let named = ["siren", "rain", "Dog"].map(str::to_owned);
+        let problems = rules.not_reported(&classes(), "alert.a.classes", &named);
+        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let rain = "alert.a.classes names the class \"rain\", which is not reported: add it to detection.classes";
+        let dog = "alert.a.classes names the class \"Dog\", which this model does not know; did you mean \"dog\"?";
+        assert_eq!(text, [rain, dog]);
     }
 
     #[test]
