@@ -1,7 +1,7 @@
 //! Hearken hears a siren, thunder, breaking glass, a crying baby, and says so.
 //!
 //! Data flows one way: `capture` -> [`ring`] -> `spectrogram` -> `network` -> `decide` ->
-//! `store` -> `publish`. The stages speak the words of [`signal`] and do not know each other; `supervise`
+//! `store` -> `publish`, `alert`. The stages speak the words of [`signal`] and do not know each other; `supervise`
 //! wires them for the daemon and `cli` for everything else. ARCHITECTURE.md is the map.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod alert;
 pub mod capture;
 pub mod chart;
 pub mod cli;
@@ -33,11 +34,13 @@ pub mod data;
 pub mod decide;
 pub mod evaluate;
 pub mod hear;
+pub mod last_line;
 pub mod network;
 pub mod picture;
 pub mod publish;
 pub mod revive;
 pub mod ring;
+pub mod secret;
 pub mod signal;
 pub mod spectrogram;
 pub mod store;
