@@ -13,7 +13,7 @@ use super::overrides::Overrides;
 use super::problem::Problems;
 use super::raw::Table;
 use super::section::Section;
-use super::{LogLevel, LogSettings, Settings, mqtt, sources, store};
+use super::{LogLevel, LogSettings, Settings, alert, mqtt, sources, store};
 use crate::decide::settings::{DetectionSettings, RuleOverride};
 
 /// Entries of `suppressed_by`.
@@ -38,12 +38,18 @@ pub(super) fn check(
 
     let node = node(&mut root, environment);
     let kept = store::check(&mut root, folder, environment, &mut found);
+    let sources = sources::check(&mut root, folder, &mut found);
+    let publish = mqtt::check(&mut root, &node, folder, environment, &mut found);
+    let company =
+        alert::Company { node: &node, sources: &sources, publish: &publish, environment, folder };
+    let alerts = alert::check(&mut root, &company, &mut found);
     let settings = Settings {
         model: model(&mut root, folder, &mut found),
-        sources: sources::check(&mut root, folder, &mut found),
+        sources,
         hop_s: hop_s(&mut root, &mut found),
         detection: detection(&mut root, &mut found),
-        publish: mqtt::check(&mut root, &node, folder, environment, &mut found),
+        publish,
+        alerts,
         clips: store::check_clips(&mut root, folder, &kept, &mut found),
         store: kept,
         log: log(&mut root, &mut found),

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::raw::quoted;
 use super::redact::{hide_in_argv, hide_in_text};
 use super::sources::{CHANNELS, PACES, SAMPLE_FORMATS};
-use super::{Settings, Source, mqtt};
+use super::{Settings, Source, alert, mqtt};
+use crate::alert::settings::{Action, Alert, AlertSettings, SmtpSettings, Trigger};
 use crate::capture::settings::{DeviceSelect, Origin, PcmFormat};
 use crate::decide::settings::{DetectionSettings, RuleOverride};
 use crate::publish::settings::{Broker, PublishSettings, RemoteBroker};
@@ -30,6 +31,7 @@ pub fn effective_text(settings: &Settings) -> String {
     write_mqtt(&mut out, &settings.publish);
     write_store(&mut out, &settings.store);
     write_clips(&mut out, settings.clips.as_ref());
+    write_alerts(&mut out, &settings.alerts);
     out.table("[log]");
     out.text("level", settings.log.level.as_str());
     out.0
@@ -64,6 +66,13 @@ impl Lines {
     fn list(&mut self, key: &str, values: &[String]) {
         let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
         self.value(key, format_args!("[{}]", values.join(", ")));
+    }
+
+    /// Says whether there is one, and no more.
+    fn secret(&mut self, name: &str, is_set: bool) {
+        if is_set {
+            self.line(format_args!("# {name}: set (hidden)"));
+        }
     }
 
     fn optional(&mut self, key: &str, value: Option<impl std::fmt::Display>) {
@@ -183,6 +192,102 @@ fn write_clips(out: &mut Lines, clips: Option<&ClipSettings>) {
     out.value("size_max_mb", clips.size_max_bytes >> 20);
     out.list("classes", &clips.classes);
     out.list("never_record", &clips.never_record);
+}
+
+fn write_alerts(out: &mut Lines, alerts: &AlertSettings) {
+    out.table("[alerts]");
+    if let Some(name) = &alerts.zone_name {
+        out.text("time_zone", name);
+    }
+    if let Some(hours) = &alerts.quiet_hours {
+        out.text("quiet_hours", &hours.to_string());
+    }
+    if let Some(smtp) = &alerts.smtp {
+        write_smtp(out, smtp);
+    }
+    for alert in &alerts.alerts {
+        out.table("[[alert]]");
+        out.text("name", &alert.name);
+        write_rule_of_alert(out, alert);
+        for action in &alert.actions {
+            write_action(out, action);
+        }
+        if alert.actions.iter().any(|action| matches!(action, Action::Ntfy(_) | Action::Email(_))) {
+            out.text("title", &alert.title.to_string());
+            out.text("message", &alert.message.to_string());
+        }
+    }
+}
+
+fn write_smtp(out: &mut Lines, smtp: &SmtpSettings) {
+    out.table("[alerts.smtp]");
+    out.text("host", &smtp.host);
+    out.value("port", smtp.port);
+    out.text("tls", word(&alert::SMTP_TLS, smtp.tls));
+    if let Some(user) = &smtp.user {
+        out.text("user", user);
+    }
+    out.secret("password", smtp.password.is_some());
+    out.text("from", &smtp.from);
+}
+
+fn write_rule_of_alert(out: &mut Lines, alert: &Alert) {
+    match &alert.trigger {
+        Trigger::Escalation => return out.value("only_escalated", true),
+        Trigger::Level { over_dbfs } => out.value("level_over_dbfs", over_dbfs),
+        Trigger::Sound { classes, min_score } => {
+            out.list("classes", classes);
+            out.value("min_score", min_score);
+        }
+    }
+    out.list("sources", &alert.sources);
+    out.value("min_duration_s", alert.min_duration_s);
+    out.value("count", alert.count);
+    if alert.count > 1 {
+        out.value("within_s", alert.within_s);
+    }
+    let schedule: Vec<String> = alert.schedule.iter().map(ToString::to_string).collect();
+    out.list("schedule", &schedule);
+    out.value("in_quiet_hours", alert.in_quiet_hours);
+    out.value("cooldown_s", alert.cooldown_s);
+    if let Some(escalation) = &alert.escalation {
+        out.value("escalate_after_s", escalation.after_s);
+        if let Some(to) = &escalation.to {
+            out.text("escalate_to", to);
+        }
+    }
+}
+
+fn write_action(out: &mut Lines, action: &Action) {
+    match action {
+        Action::Command(command) => {
+            let arguments = command.arguments.iter().map(ToString::to_string);
+            let argv: Vec<String> =
+                std::iter::once(command.program.clone()).chain(arguments).collect();
+            out.list("command", &hide_in_argv(&argv));
+            out.value("command_timeout_s", command.timeout_s);
+        }
+        Action::Webhook(webhook) => {
+            out.text("webhook", &webhook.url.to_string());
+            if let Some(body) = &webhook.body {
+                out.text("webhook_body", &body.to_string());
+            }
+            out.secret("webhook_secret", webhook.secret.is_some());
+        }
+        Action::Mqtt(mqtt) => {
+            out.text("mqtt_topic", &mqtt.topic);
+            if let Some(payload) = &mqtt.payload {
+                out.text("mqtt_payload", &payload.to_string());
+            }
+            out.value("mqtt_retain", mqtt.retain);
+        }
+        Action::Ntfy(ntfy) => {
+            out.text("ntfy", &ntfy.url.to_string());
+            out.value("ntfy_priority", ntfy.priority);
+            out.secret("ntfy_token", ntfy.token.is_some());
+        }
+        Action::Email(email) => out.list("email_to", &email.to),
+    }
 }
 
 fn write_remote(out: &mut Lines, remote: &RemoteBroker) {

@@ -80,13 +80,19 @@ impl Found {
 
 fn explain(unknown: &Unknown, known: &[&str]) -> String {
     let (parent, last) = unknown.pattern.rsplit_once('.').unwrap_or(("", &unknown.pattern));
+    if unknown.pattern == "alerts.smtp.password" {
+        return "passwords do not belong here; name a file with alerts.smtp.password_file, or hand over \
+                the systemd credential smtp_password"
+            .to_owned();
+    }
     if last == "password" {
         return "passwords do not belong here; name a file with mqtt.password_file, or hand over the systemd \
                 credential mqtt_password"
             .to_owned();
     }
-    let is_for_file =
-        unknown.pattern.starts_with("source") || unknown.pattern.starts_with("detection.class");
+    let is_for_file = ["source", "detection.class", "alert.", "alert["]
+        .iter()
+        .any(|start| unknown.pattern.starts_with(start));
     if is_for_file && !matches!(unknown.place, Place::Line(_)) && !parent.is_empty() {
         return "can not be set here; write it in the configuration file".to_owned();
     }

@@ -2,9 +2,11 @@
 //! list of everything that is wrong with it.
 //!
 //! `raw` is what is written, `section` asks for keys, `found` collects what is wrong with the
-//! answers, and `checked`, `sources` and `mqtt` know which keys there are. Nothing is opened here but
-//! the configuration itself and the files it vouches for (password and certificates).
+//! answers, and `checked`, `sources`, `mqtt`, `store` and `alert` know which keys there are. Nothing is
+//! opened here but the configuration itself, the files it vouches for (passwords, keys and
+//! certificates) and the system's time zones.
 
+mod alert;
 mod checked;
 mod effective;
 mod environment;
@@ -15,6 +17,7 @@ mod overrides;
 mod problem;
 mod raw;
 mod redact;
+mod secrets;
 mod section;
 mod sources;
 mod store;
@@ -27,6 +30,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::alert::settings::AlertSettings;
 use crate::capture::settings::{Origin, SourceSettings};
 use crate::decide::settings::DetectionSettings;
 use crate::publish::settings::PublishSettings;
@@ -34,6 +38,7 @@ use crate::spectrogram::settings::ChannelChoice;
 use crate::store::settings::{ClipSettings, StoreSettings};
 use problem::Problems;
 
+pub use alert::ALERTS_MAX;
 pub use effective::effective_text;
 pub use environment::{CONFIG_FILE_VARIABLE, Environment, variable};
 pub use found::Key;
@@ -60,6 +65,7 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `None`: no sound is kept.
     pub clips: Option<ClipSettings>,
+    pub alerts: AlertSettings,
     pub log: LogSettings,
 }
 

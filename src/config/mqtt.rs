@@ -1,23 +1,21 @@
 //! Publishing: `[mqtt]` and its tables, and the password that comes from a file or from systemd.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::Environment;
 use super::found::Found;
 use super::names::{is_host, is_plain_text, is_topic_prefix};
+use super::secrets;
 use super::section::Section;
 use crate::publish::settings::{
-    Broker, ProtocolVersion, PublishSettings, RemoteBroker, Secret, TlsSettings,
+    Broker, ProtocolVersion, PublishSettings, RemoteBroker, TlsSettings,
 };
 
 /// The systemd credential that holds the password.
 const CREDENTIAL: &str = "mqtt_password";
-/// Bytes of a password file; MQTT itself allows no longer password.
-const PASSWORD_BYTES_MAX: u64 = 65_535;
 /// MQTT's port without TLS, and with it.
 const PORT: u16 = 1883;
 const PORT_TLS: u16 = 8883;
@@ -97,12 +95,15 @@ fn broker(
         }
         return Broker::Embedded { port: embedded_port };
     };
+    let has_user = user.is_some();
+    let password =
+        secrets::password(mqtt, "mqtt", has_user, password_file, CREDENTIAL, environment);
     Broker::Remote(RemoteBroker {
         host,
         port: port.unwrap_or(if tls.is_some() { PORT_TLS } else { PORT }),
         version,
         client_id: client_id.unwrap_or_else(|| format!("hearken-{node}")),
-        password: password(mqtt, user.is_some(), password_file, environment),
+        password,
         user,
         tls,
     })
@@ -176,53 +177,5 @@ fn check_tls_files(section: &mut Section, settings: &TlsSettings) {
             section.wrong("client_key_file", "needs mqtt.tls.client_cert_file beside it")
         }
         _ => {}
-    }
-}
-
-/// The password from the named file, or else from systemd's credential if there is one.
-fn password(
-    mqtt: &mut Section,
-    has_user: bool,
-    file: Option<PathBuf>,
-    environment: &Environment,
-) -> Option<Secret> {
-    if !has_user {
-        if file.is_some() {
-            mqtt.wrong("password_file", "needs mqtt.user beside it");
-        }
-        return None;
-    }
-    let credential =
-        environment.credentials_directory.as_ref().map(|folder| folder.join(CREDENTIAL));
-    let (key, path) = match (file, credential) {
-        (Some(path), _) => ("password_file", path),
-        (None, Some(path)) if path.exists() => ("user", path),
-        _ => return None,
-    };
-    match read_password(&path) {
-        // The unit's default for a credential that nobody has set.
-        Ok(password) if password.is_empty() && key == "user" => None,
-        Ok(password) if !password.is_empty() => Some(Secret::new(password)),
-        unusable => {
-            let reason = match unusable {
-                Ok(_) => "it is empty".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            mqtt.wrong(key, format!("cannot use the password file {}: {reason}", path.display()));
-            None
-        }
-    }
-}
-
-/// The file's text without the end of its line.
-fn read_password(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(PASSWORD_BYTES_MAX + 1).read_to_string(&mut text)?;
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    let length = u64::try_from(password.len()).unwrap_or(u64::MAX);
-    match length {
-        0..=PASSWORD_BYTES_MAX => Ok(password.to_owned()),
-        _ => Err(io::Error::other(format!("it is longer than {PASSWORD_BYTES_MAX} bytes"))),
     }
 }

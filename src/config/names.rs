@@ -32,10 +32,26 @@ pub(super) fn is_plain_text_or_empty(text: &str, chars_max: usize) -> bool {
 /// A prefix of MQTT topics: levels that are not empty, without wildcards or a leading `$`.
 pub(super) fn is_topic_prefix(text: &str) -> bool {
     const TOPIC_CHARS_MAX: usize = 128;
-    is_plain_text(text, TOPIC_CHARS_MAX)
+    is_topic_of(text, TOPIC_CHARS_MAX)
+}
+
+/// A topic to publish to: as a prefix, but longer.
+pub(super) fn is_topic(text: &str) -> bool {
+    const TOPIC_CHARS_MAX: usize = 256;
+    is_topic_of(text, TOPIC_CHARS_MAX)
+}
+
+fn is_topic_of(text: &str, chars_max: usize) -> bool {
+    is_plain_text(text, chars_max)
         && !text.starts_with('$')
         && !text.contains(['+', '#'])
         && text.split('/').all(|level| !level.is_empty())
+}
+
+/// Text of several lines, of 1 to `chars_max` characters.
+pub(super) fn is_text_block(text: &str, chars_max: usize) -> bool {
+    let is_break = |c: char| matches!(c, '\n' | '\t');
+    is_plain_text(&text.replace(is_break, " "), chars_max)
 }
 
 /// A host name, an IPv4 or an IPv6 address, and nothing around it.

@@ -22,6 +22,17 @@ pub(super) fn hide_in_text(text: &str) -> String {
     }
 }
 
+/// The address of a web server alone, without a user and without what follows the host.
+pub(super) fn hide_path(text: &str) -> String {
+    let text = hide_in_text(text);
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let end = text.get(start..).and_then(|rest| rest.find(['/', '?', '#']));
+    match end.map(|end| start + end) {
+        Some(end) => format!("{}/{HIDDEN}", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
 /// A command's arguments without what may be a secret: parts of URLs, and what a word like
 /// `password` or `token` announces, in the same argument or the next.
 pub(super) fn hide_in_argv(argv: &[String]) -> Vec<String> {
@@ -52,6 +63,19 @@ mod tests {
             ("me@home", "me@home"),
         ] {
             assert_eq!(hide_in_text(text), expected);
+        }
+    }
+
+    #[test]
+    fn of_an_address_the_host_is_shown() {
+        for (text, expected) in [
+            ("https://h", "https://h"),
+            ("https://h/a/b", "https://h/<hidden>"),
+            ("https://me:pw@h/a?b", "https://<hidden>@h/<hidden>"),
+            ("h/a", "h/<hidden>"),
+            ("htps://h?a", "htps://h/<hidden>"),
+        ] {
+            assert_eq!(hide_path(text), expected);
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The questions themselves are therefore the only list of keys; [`Found::keys`] is its record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use super::found::{Found, Key, Unknown};
 use super::names::is_plain_text;
 use super::problem::{Place, Problem, printable};
 use super::raw::{self, Entry, Table, Value};
+use super::redact::hide_path;
 
 /// A value from the environment or a flag: text, and the key relative to its section.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub(super) struct Section {
     table: Table,
     given: Vec<Given>,
     seen: BTreeMap<&'static str, Seen>,
+    /// Keys with a value that is wrong.
+    refused: BTreeSet<&'static str>,
     found: Found,
 }
 
@@ -53,7 +56,8 @@ impl Section {
 
     fn new(path: String, pattern: String, place: Place, table: Table, given: Vec<Given>) -> Self {
         let found = Found { sections: vec![pattern.clone()], ..Found::default() };
-        Self { path, pattern, place, table, given, seen: BTreeMap::new(), found }
+        let (seen, refused) = (BTreeMap::new(), BTreeSet::new());
+        Self { path, pattern, place, table, given, seen, refused, found }
     }
 
     /// An empty section, read only to learn its keys.
@@ -74,6 +78,11 @@ impl Section {
     /// Whether any layer gave a good value for `key`, which must have been asked for.
     pub fn is_set(&self, key: &str) -> bool {
         self.seen.contains_key(key)
+    }
+
+    /// Whether any layer gave a value for `key`, good or not, which must have been asked for.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.is_set(key) || self.refused.contains(key)
     }
 
     /// `true` or `false`.
@@ -246,6 +255,7 @@ impl Section {
                     self.seen.insert(key, seen);
                 }
                 None => {
+                    self.refused.insert(key);
                     let message = format!("must be {}", question.allowed);
                     self.found.problems.push(Problem {
                         place: seen.place,
@@ -406,9 +416,13 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// A command may hold the password of a camera.
+/// A command may hold the password of a camera, and a web address a key.
 fn shown(key: &str, value: &Value) -> String {
-    if key == "command" { "[...]".to_owned() } else { value.shown() }
+    match (key, value) {
+        ("command", _) => "[...]".to_owned(),
+        ("webhook" | "ntfy", Value::Text(text)) => raw::quoted(&printable(&hide_path(text))),
+        _ => value.shown(),
+    }
 }
 
 /// Reads the text of a variable or flag as the kind of value that its key takes.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::alert::settings::Trigger;
 use crate::capture::settings::{DeviceSelect, Pace, PcmFormat, PcmSample};
 use crate::decide::settings::RuleOverride;
 use crate::publish::settings::{Broker, ProtocolVersion, RemoteBroker};
@@ -79,6 +80,8 @@ fn sample_keys() -> BTreeMap<String, Vec<String>> {
         if let Some(header) = line.strip_prefix("[[source]]") {
             assert!(header.is_empty());
             table = "source[].".to_owned();
+        } else if line == "[[alert]]" {
+            table = "alert[].".to_owned();
         } else if let Some(header) = line.strip_prefix('[') {
             table =
                 format!("{}.", header.trim_end_matches(']')).replace("class.siren", "class.NAME");
@@ -96,15 +99,13 @@ fn the_sample_holds_every_key_and_no_other() {
     let known: Vec<String> = keys().into_iter().map(|key| key.path).collect();
     let sample: Vec<String> = sample_keys().into_keys().collect();
     assert_eq!(sample, known);
-    assert_eq!(known.len(), 58);
+    assert_eq!(known.len(), 94);
 }
 
 #[test]
 fn the_sample_shows_the_defaults() {
     let sample = sample_keys();
-    for key in
-        keys().iter().filter(|key| !key.path.contains("source[]") && !key.path.contains("NAME"))
-    {
+    for key in keys().iter().filter(|key| !key.path.contains("[]") && !key.path.contains("NAME")) {
         let value = &sample[&key.path][0];
         let is_example = value.contains("# example");
         let shown = value.split('#').next().unwrap().trim();
@@ -128,7 +129,8 @@ fn the_sample_without_its_comment_signs_is_good_but_for_its_examples() {
     let uncommented: String = default_text()
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if is_key(rest) && !rest.contains("_file = ") => format!("{rest}\n"),
+            // A user of the mail server needs the password in such a file.
+            Some(rest) if is_key(rest) && !rest.contains("_file") => format!("{rest}\n"),
             _ => format!("{line}\n"),
         })
         .collect();
@@ -137,6 +139,9 @@ fn the_sample_without_its_comment_signs_is_good_but_for_its_examples() {
     assert_eq!(names, ["microphone", "garden", "recording", "pipe"]);
     assert_eq!(settings.detection.overrides.len(), 1);
     assert_eq!(remote(&settings).host, "broker.local");
+    let alerts: Vec<(&str, usize)> =
+        settings.alerts.alerts.iter().map(|alert| (&*alert.name, alert.actions.len())).collect();
+    assert_eq!(alerts, [("siren", 2), ("barking", 1), ("noise", 1), ("neighbour", 1)]);
     let none = parse("").unwrap();
     assert_eq!(settings.hop_s, none.hop_s);
     assert_eq!(settings.publish.level_interval, none.publish.level_interval);
@@ -445,6 +450,45 @@ const EVERY_KEY: &str = r#"
         size_max_mb = 6
         classes = ["a"]
         never_record = []
+        [alerts]
+        time_zone = "Asia/Kathmandu"
+        quiet_hours = "sat,sun 23:30-09:00"
+        [alerts.smtp]
+        host = "s"
+        port = 25
+        tls = "none"
+        from = "a@b.c"
+        [[alert]]
+        name = "one"
+        classes = ["a", "b\"c"]
+        min_score = 0.25
+        sources = ["f", "d"]
+        min_duration_s = 0.5
+        count = 3
+        within_s = 9.5
+        schedule = ["mon-fri 08:00-18:00", "22:00-07:00"]
+        in_quiet_hours = true
+        cooldown_s = 0
+        escalate_after_s = 1.5
+        escalate_to = "three"
+        command = ["/bin/x", "", "{class} {{é\n"]
+        command_timeout_s = 300
+        webhook = "https://h:1/"
+        webhook_body = "{{\"a\\\"\": \"{id}\"}}\n"
+        [[alert]]
+        name = "two"
+        level_over_dbfs = -12.5
+        mqtt_topic = "x/y"
+        mqtt_payload = "{level}"
+        mqtt_retain = true
+        ntfy = "http://n"
+        ntfy_priority = 1
+        title = "t {stage}"
+        message = "m\n{duration}"
+        [[alert]]
+        name = "three"
+        only_escalated = true
+        email_to = ["me@example.org", "you@example.org"]
     "#;
 
 #[test]
@@ -461,6 +505,10 @@ fn every_key_that_is_not_at_its_default_is_printed_and_read_again() {
         "repeat = true",
         "prefix = \"h\"",
         "after_s = 1.25\n",
+        "time_zone = \"Asia/Kathmandu\"",
+        "schedule = [\"mon-fri 08:00-18:00\", \"22:00-07:00\"]",
+        "within_s = 9.5\n",
+        "only_escalated = true",
     ] {
         assert!(shown.contains(key), "{key}: {shown}");
     }
@@ -772,6 +820,193 @@ fn secrets_are_shown_nowhere() {
     }
 }
 
+#[test]
+fn alerts_are_read_with_their_defaults() {
+    let settings = parse("[[alert]]\nname = \"a\"\nmqtt_topic = \"x\"").unwrap();
+    let alert = &settings.alerts.alerts[0];
+    assert_eq!(alert.trigger, Trigger::Sound { classes: Vec::new(), min_score: 0.0 });
+    assert_eq!((alert.count, alert.cooldown_s, alert.in_quiet_hours), (1, 300.0, false));
+    assert_eq!((&alert.escalation, alert.schedule.len()), (&None, 0));
+    assert_eq!(alert.title.to_string(), "{class} at {source}");
+    assert_eq!(settings.alerts.smtp, None);
+    let wrapped =
+        parse("[alerts.smtp]\nhost = \"s\"\ntls = \"wrapped\"\nfrom = \"a@b.c\"").unwrap();
+    assert_eq!(wrapped.alerts.smtp.unwrap().port, 465);
+}
+
+#[test]
+fn mistakes_in_alerts_name_the_alert() {
+    let alert = |keys: &str| problem(&format!("[[alert]]\nname = \"a\"\n{keys}"));
+    for (keys, expected) in [
+        (
+            "",
+            "line 1: alert.a: needs an action: one or more of command, webhook, mqtt_topic, ntfy, email_to",
+        ),
+        (
+            "mqtt_topic = \"x\"\nmqtt_retian = true",
+            "line 4: alert.a.mqtt_retian: unknown key; did you mean `mqtt_retain`?",
+        ),
+        (
+            "mqtt_topic = \"a/+\"",
+            "line 3: alert.a.mqtt_topic = \"a/+\": must be 1 to 256 characters: levels with `/` between them, without `+`, `#` or a leading `$`",
+        ),
+        (
+            "command = [\"x\", \"{klass}\"]",
+            "line 3: alert.a.command = [...]: there is no placeholder {klass}; there are {alert} {class} {source} {node} {score} {level} {start} {start_local} {end} {duration} {count} {held_back} {stage} {id}",
+        ),
+        (
+            "webhook = \"https://h\"\nwebhook_body = \"{\"",
+            "line 4: alert.a.webhook_body = \"{\": a { is never closed; write {{ for a brace that is meant as one",
+        ),
+        (
+            "webhook = \"ftp://h/secret\"",
+            "line 3: alert.a.webhook = \"ftp://h/<hidden>\": must be an address that begins with `https://` or `http://`, without user and password",
+        ),
+        (
+            "email_to = [\"me@example.org\"]",
+            "line 3: alert.a.email_to = [\"me@example.org\"]: needs alerts.smtp.host and alerts.smtp.from",
+        ),
+        (
+            "command_timeout_s = 5\nmqtt_topic = \"x\"",
+            "line 3: alert.a.command_timeout_s = 5: only with command",
+        ),
+        (
+            "title = \"x\"\nmqtt_topic = \"x\"",
+            "line 3: alert.a.title = \"x\": only with ntfy or email_to",
+        ),
+    ] {
+        assert_eq!(alert(keys), expected, "{keys}");
+    }
+}
+
+#[test]
+fn rules_of_alerts_have_to_make_sense() {
+    let topic = "mqtt_topic = \"x\"";
+    let alert = |keys: &str| problem(&format!("[[alert]]\nname = \"a\"\n{topic}\n{keys}"));
+    for (keys, expected) in [
+        (
+            "schedule = [\"mon 8-9\"]",
+            "line 4: alert.a.schedule = [\"mon 8-9\"]: must be a list of at most 32 stretches",
+        ),
+        (
+            "sources = [\"cellar\"]",
+            "line 4: alert.a.sources = [\"cellar\"]: no source has the name \"cellar\"; there are: microphone",
+        ),
+        ("within_s = 5", "line 4: alert.a.within_s = 5: only with a `count` of more than 1"),
+        (
+            "level_over_dbfs = -20\nclasses = [\"dog\"]",
+            "line 5: alert.a.classes = [\"dog\"]: only without level_over_dbfs",
+        ),
+        ("escalate_to = \"b\"", "line 4: alert.a.escalate_to = \"b\": only with escalate_after_s"),
+        (
+            "escalate_after_s = 5\nescalate_to = \"b\"",
+            "line 5: alert.a.escalate_to = \"b\": no alert has this name",
+        ),
+        (
+            "only_escalated = true",
+            "line 4: alert.a.only_escalated = true: no other alert names it in escalate_to",
+        ),
+    ] {
+        let message = alert(keys);
+        assert!(message.starts_with(expected), "{message}");
+    }
+    let twice = format!("[[alert]]\nname = \"a\"\n{topic}\n").repeat(2);
+    assert_eq!(
+        problem(&twice),
+        "line 5: alert.a.name = \"a\": another alert has this name; each needs its own"
+    );
+    let off = format!("[mqtt]\nenabled = false\n[[alert]]\nname = \"a\"\n{topic}");
+    assert_eq!(problem(&off), "line 5: alert.a.mqtt_topic = \"x\": only with mqtt.enabled");
+}
+
+#[test]
+fn an_alert_that_only_waits_for_others_has_no_conditions() {
+    let two = |keys: &str| {
+        let first = "[[alert]]\nname = \"a\"\nmqtt_topic = \"x\"\nescalate_after_s = 5\nescalate_to = \"b\"\n";
+        parse(&format!(
+            "{first}[[alert]]\nname = \"b\"\nonly_escalated = true\nmqtt_topic = \"y\"\n{keys}"
+        ))
+    };
+    assert!(two("").is_ok());
+    let all = problems(two("cooldown_s = 5\nclasses = []"));
+    let expected = "has no effect with only_escalated: the alert that escalates decides";
+    assert_eq!(
+        all,
+        [
+            format!("line 10: alert.b.cooldown_s = 5: {expected}"),
+            format!("line 11: alert.b.classes = []: {expected}")
+        ]
+    );
+}
+
+#[test]
+fn the_mail_server_is_used_as_it_should_be() {
+    let smtp = |keys: &str| problem(&format!("[alerts.smtp]\n{keys}"));
+    for (keys, expected) in [
+        ("port = 25", "line 2: alerts.smtp.port = 25: only with alerts.smtp.host"),
+        (
+            "host = \"h\"",
+            "line 1: alerts.smtp.from: needed with alerts.smtp.host: an address alone, as me@example.org, in ASCII",
+        ),
+        (
+            "host = \"h\"\nfrom = \"a@b\"\nuser = \"u\"",
+            "line 4: alerts.smtp.user = \"u\": needs alerts.smtp.password_file beside it, or the systemd credential smtp_password",
+        ),
+        (
+            "host = \"h\"\nfrom = \"a@b\"\npassword = \"hunter2\"",
+            "line 4: alerts.smtp.password: passwords do not belong here; name a file with alerts.smtp.password_file, or hand over the systemd credential smtp_password",
+        ),
+    ] {
+        assert_eq!(smtp(keys), expected, "{keys}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2\n").unwrap();
+    let keys =
+        format!("from = \"a@b\"\nuser = \"u\"\ntls = \"none\"\npassword_file = {:?}", file.path());
+    let open = smtp(&format!("host = \"h\"\n{keys}"));
+    assert!(
+        open.ends_with("would send the password in the open; use \"starttls\" or \"wrapped\""),
+        "{open}"
+    );
+    let here = parse(&format!("[alerts.smtp]\nhost = \"localhost\"\n{keys}")).unwrap();
+    assert_eq!(here.alerts.smtp.unwrap().password.unwrap().reveal(), "hunter2");
+    let unknown = problem("[alerts]\ntime_zone = \"Middle/Earth\"");
+    assert!(unknown.contains("must be a name in the system's list of time zones"), "{unknown}");
+}
+
+#[test]
+fn secrets_of_alerts_are_shown_nowhere() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2\n").unwrap();
+    let path = file.path();
+    let text = format!(
+        "[alerts.smtp]\nhost = \"h\"\nfrom = \"a@b\"\nuser = \"u\"\npassword_file = {path:?}\n\
+         [[alert]]\nname = \"a\"\nwebhook = \"https://h/hunter2\"\nwebhook_secret_file = {path:?}\n\
+         ntfy = \"https://n/hunter2?x=hunter2\"\nntfy_token_file = {path:?}\n\
+         command = [\"curl\", \"--token\", \"hunter2\"]"
+    );
+    let settings = parse(&text).unwrap();
+    let shown = effective_text(&settings);
+    for line in [
+        "# password: set (hidden)",
+        "# webhook_secret: set (hidden)",
+        "# ntfy_token: set (hidden)",
+        "https://h/<hidden>",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    for bad in [
+        "webhook = \"https:/h/hunter2\"",
+        "webhook = \"https://me:hunter2@h/\"",
+        "ntfy = \"ntfy.sh/hunter2\"",
+    ] {
+        let error = parse(&format!("[[alert]]\nname = \"a\"\n{bad}")).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
 // ---- properties ---------------------------------------------------------------------------------
 
 /// Whether `settings` keep every documented range.
@@ -789,7 +1024,15 @@ fn is_in_range(settings: &Settings) -> bool {
             && rule.cooldown_s.is_none_or(|value| (0.0..=86_400.0).contains(&value))
     });
     let publish = &settings.publish;
+    let alerts = settings.alerts.alerts.iter().all(|alert| {
+        hour(Some(alert.min_duration_s))
+            && (1..=1_000).contains(&alert.count)
+            && (0.0..=86_400.0).contains(&alert.cooldown_s)
+            && !alert.actions.is_empty()
+    });
     rules
+        && alerts
+        && settings.alerts.alerts.len() <= ALERTS_MAX
         && (1..=SOURCES_MAX).contains(&settings.sources.len())
         && (0.1..=5.0).contains(&settings.hop_s)
         && unit(Some(settings.detection.sensitivity))
@@ -822,6 +1065,8 @@ fn any_value() -> impl Strategy<Value = String> {
             "\"debug\"",
             "\"default\"",
             "[\"a\", \"b\"]",
+            "[\"22:00-07:00\"]",
+            "\"https://h\"",
             "[]",
             "{}"
         ])
@@ -835,8 +1080,10 @@ fn any_file() -> impl Strategy<Value = String> {
     let pair = (prop::sample::select(paths), any_value());
     (prop::collection::vec(pair, 0..8), 0usize..3).prop_map(|(pairs, sources)| {
         let pairs: BTreeMap<String, String> = pairs.into_iter().collect();
-        let (in_source, outside): (Vec<_>, Vec<_>) =
+        let (in_tables, outside): (Vec<_>, Vec<_>) =
             pairs.iter().partition(|(path, _)| path.contains("[]"));
+        let (in_source, in_alert): (Vec<_>, Vec<_>) =
+            in_tables.into_iter().partition(|(path, _)| path.starts_with("source"));
         let mut text = String::new();
         for (path, value) in outside {
             text.push_str(&format!("{path} = {value}\n"));
@@ -846,6 +1093,15 @@ fn any_file() -> impl Strategy<Value = String> {
             for (path, value) in &in_source {
                 let key = path.trim_start_matches("source[].");
                 if key != "name" {
+                    text.push_str(&format!("{key} = {value}\n"));
+                }
+            }
+        }
+        for at in 0..sources {
+            text.push_str(&format!("[[alert]]\nname = \"a{at}\"\nmqtt_topic = \"x\"\n"));
+            for (path, value) in &in_alert {
+                let key = path.trim_start_matches("alert[].");
+                if !matches!(key, "name" | "mqtt_topic") {
                     text.push_str(&format!("{key} = {value}\n"));
                 }
             }
