@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Outcome, output};
 use crate::config::{self, Environment, Overrides};
 use crate::hear::SoundModel;
-use crate::supervise::RuleProblems;
+use crate::supervise;
 
 #[derive(Subcommand)]
 pub enum Config {
@@ -37,7 +37,7 @@ impl Config {
             config::load(path.as_deref(), &Environment::capture(), &Overrides::default())?;
         // Class names are the model's, so they can only be checked with it.
         let model = SoundModel::load(settings.model.as_deref())?;
-        model.rules(&settings.detection).map_err(RuleProblems)?;
+        supervise::check(&model, &settings)?;
         output::write_all(config::effective_text(&settings).as_bytes())
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a command, each thin; errors become a line and an exit code here.
 
+mod alert;
 mod calibrate;
 mod classify;
 mod config;
@@ -54,6 +55,9 @@ enum Command {
     Run(run::Run),
     /// Ask the running daemon how it is
     Status(status::Status),
+    /// Look at the running daemon's alerts, or try one out
+    #[command(subcommand)]
+    Alert(alert::Alert),
     /// List the sounds that were heard
     Events(events::Events),
     /// Say why sounds did, or did not, become events
@@ -140,6 +144,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Run(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Devices(command) => command.run(),
@@ -209,6 +214,7 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<LockError>()
             || cause.is::<StoreError>()
             || cause.is::<AskError>()
+            || cause.is::<alert::Busy>()
         {
             return exit::UNAVAILABLE;
         }

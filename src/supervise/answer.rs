@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use serde::{Deserialize, Serialize};
 
 use super::scores::{Explained, ScoreLog};
+use crate::alert::{Alerts, TestError, TestResult};
 use crate::decide::{Rules, Verdict};
 use crate::revive::{Restarts, revived};
 use crate::signal::{NodeHealth, SourceStatus, Timestamp};
@@ -24,6 +25,8 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The daemon has so long to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// And so long to try out an alert, whose command may take its time.
+const TEST_WITHIN: Duration = Duration::from_secs(330);
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,12 @@ pub enum Question {
         since: Timestamp,
         until: Option<Timestamp>,
         source: Option<String>,
+    },
+    /// How the alerts are doing.
+    Alerts,
+    /// Run an alert's actions now, as a test.
+    TestAlert {
+        name: String,
     },
 }
 
@@ -86,6 +95,15 @@ pub struct ExplainedClass {
     pub best_at: Option<Timestamp>,
 }
 
+/// What became of the question to try out an alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertTest {
+    /// A result for each action.
+    Tried(Vec<TestResult>),
+    Refused(TestError),
+}
+
 /// What the answers come from.
 pub struct Known {
     /// `None` until the first look around.
@@ -93,6 +111,7 @@ pub struct Known {
     pub rules: Mutex<Rules>,
     pub scores: ScoreLog,
     pub classes: Vec<Arc<str>>,
+    pub alerts: Arc<Alerts>,
 }
 
 /// Answers until the process ends. Removed with the daemon.
@@ -142,12 +161,21 @@ impl Drop for Answering {
     }
 }
 
-fn serve(mut stream: UnixStream, known: &Known) -> io::Result<()> {
+fn serve(mut stream: UnixStream, known: &Arc<Known>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new((&stream).take(QUESTION_BYTES_MAX)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
+        Ok(question @ Question::TestAlert { .. }) => {
+            // It takes its time, and others want answers meanwhile. Only one at a time does more
+            // than be refused.
+            let known = Arc::clone(known);
+            let asked = std::thread::Builder::new().name("answer-test".to_owned());
+            return asked
+                .spawn(move || stream.write_all(known.answer(&question).as_bytes()))
+                .map(drop);
+        }
         Ok(question) => known.answer(&question),
         Err(error) => {
             serde_json::json!({ "error": format!("not a question: {error}") }).to_string()
@@ -170,6 +198,11 @@ impl Known {
                 let explained: Vec<Explanation> =
                     explained.into_iter().map(|one| self.explanation(one)).collect();
                 serde_json::to_string(&explained)
+            }
+            Question::Alerts => serde_json::to_string(&self.alerts.status()),
+            Question::TestAlert { name } => {
+                let tested = self.alerts.test(name);
+                serde_json::to_string(&tested.map_or_else(AlertTest::Refused, AlertTest::Tried))
             }
         };
         // Plain structs of text and finite numbers always serialise.
@@ -208,10 +241,14 @@ pub fn ask<T: serde::de::DeserializeOwned>(
     question: &Question,
 ) -> Result<T, AskError> {
     let silent = |error| AskError::Silent { path: path.to_owned(), error };
+    let patience = match question {
+        Question::TestAlert { .. } => TEST_WITHIN,
+        _ => ANSWER_WITHIN,
+    };
     let nonsense = |why: String| AskError::Nonsense { path: path.to_owned(), why };
     let asked = || -> io::Result<String> {
         let mut stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut line = serde_json::to_string(question)?;
         line.push('\n');
@@ -227,9 +264,12 @@ pub fn ask<T: serde::de::DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::settings::AlertSettings;
 
     fn known() -> Known {
+        let alerts = Alerts::start(AlertSettings::default(), |_| true, Arc::default()).unwrap();
         Known {
+            alerts: Arc::new(alerts),
             status: Mutex::new(None),
             rules: Mutex::new(Rules { min_level_dbfs: -70.0, by_class: Vec::new() }),
             scores: ScoreLog::new(["door".into()].into_iter()),
@@ -256,6 +296,9 @@ mod tests {
             let _ = stream.write_all(&noise);
             let _ = stream.shutdown(std::net::Shutdown::Write);
         }
+        let test = Question::TestAlert { name: "x".to_owned() };
+        let unknown = TestError::Unknown { name: "x".to_owned(), known: Vec::new() };
+        assert_eq!(ask::<AlertTest>(&path, &test).unwrap(), AlertTest::Refused(unknown));
         let nobody: Option<NodeStatus> = ask(&path, &Question::Status).unwrap();
         assert_eq!(nobody, None);
         drop(answering);
@@ -267,7 +310,7 @@ mod tests {
 
         #[test]
         fn any_question_has_an_answer_or_is_refused(
-            text in "(\\{|\\}|\"|:|,|ask|status|explain|since|until|source|null|[0-9TZ-]|.){0,40}",
+            text in "(\\{|\\}|\"|:|,|ask|status|alerts|explain|since|until|source|null|[0-9TZ-]|.){0,40}",
         ) {
             if let Ok(question) = serde_json::from_str::<Question>(&text) {
                 proptest::prop_assert!(serde_json::from_str::<serde_json::Value>(&known().answer(&question)).is_ok());

@@ -300,6 +300,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::alert::Alerts;
+    use crate::alert::settings::AlertSettings;
     use crate::capture::decode::AudioFile;
     use crate::decide::DetectionSettings;
     use crate::revive::{Restarts, revived};
@@ -342,6 +344,9 @@ mod tests {
             rules: Mutex::new(rules.clone()),
             scores: ScoreLog::new([Arc::clone(&source)].into_iter()),
             classes: model.classes.clone(),
+            alerts: Arc::new(
+                Alerts::start(AlertSettings::default(), |_| true, Arc::default()).unwrap(),
+            ),
         };
         let (events, has_panicked) = (RefCell::new(Vec::new()), Cell::new(false));
         let job = ClassifyJob {

@@ -27,6 +27,7 @@ use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::alert::settings::Trigger;
 use crate::capture::StateChange;
 use crate::config::{ConfigError, Settings};
 use crate::decide::{RuleProblem, Rules};
@@ -72,6 +73,23 @@ pub type Reread = Box<dyn FnMut() -> Result<Settings, ConfigError>>;
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nconfiguration: "))]
 pub struct RuleProblems(pub Vec<RuleProblem>);
+
+/// The rules in force, if all classes that the settings name are ones that the model can report, and
+/// those of alerts are reported.
+///
+/// # Errors
+/// With all problems at once.
+pub fn check(model: &SoundModel, settings: &Settings) -> Result<Rules, RuleProblems> {
+    let rules = model.rules(&settings.detection).map_err(RuleProblems)?;
+    let problems = settings.alerts.alerts.iter().flat_map(|alert| match &alert.trigger {
+        Trigger::Sound { classes, .. } => {
+            model.not_reported(&rules, &format!("alert.{}.classes", alert.name), classes)
+        }
+        Trigger::Level { .. } | Trigger::Escalation => Vec::new(),
+    });
+    let problems: Vec<RuleProblem> = problems.collect();
+    if problems.is_empty() { Ok(rules) } else { Err(RuleProblems(problems)) }
+}
 
 /// Listens until a signal comes or every source has ended.
 pub fn run(
@@ -127,7 +145,7 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
             .context("signals can't be watched")?;
-        let rules = model.rules(&settings.detection).map_err(RuleProblems)?;
+        let rules = check(&model, &settings)?;
         let lock = take_folder(&settings)?;
         let (commands_in, commands) = bounded(MESSAGES_MAX);
         let restarts = Arc::new(Restarts::default());
@@ -136,12 +154,7 @@ impl Daemon {
         let sinks = Arc::new(sinks);
         let (states_in, states) = bounded(MESSAGES_MAX);
         let Heard { sources, listened, histories } = start_sources(&settings, &model, &states_in)?;
-        let known = Arc::new(Known {
-            status: Mutex::new(None),
-            rules: Mutex::new(rules.clone()),
-            scores: ScoreLog::new(sources.iter().map(|source| Arc::clone(&source.name))),
-            classes: model.classes.clone(),
-        });
+        let known = Arc::new(known(&sources, &model, &rules, &sinks));
         let answering = lock.as_ref().and_then(|_| answering(&settings, &known, &restarts));
         let clips = settings
             .clips
@@ -303,10 +316,13 @@ impl Daemon {
             if let Some(status) = source.status_to_tell(now) {
                 self.sinks.send(Report::Status(status));
             }
-            let level = source.board.level().filter(|_| levels && source.state().is_hearing());
+            let level = source.board.level().filter(|_| source.state().is_hearing());
             if let Some(dbfs) = level {
+                self.sinks.alerts().level(&source.name, dbfs);
                 let (source, at) = (Arc::clone(&source.name), Timestamp::now());
-                self.sinks.send(Report::Level { source, at, dbfs });
+                if levels {
+                    self.sinks.send(Report::Level { source, at, dbfs });
+                }
             }
         }
     }
@@ -376,6 +392,17 @@ fn start_sources(
         heard.sources.push(live);
     }
     Ok(heard)
+}
+
+/// What questions are answered by.
+fn known(sources: &[LiveSource], model: &SoundModel, rules: &Rules, sinks: &Sinks) -> Known {
+    Known {
+        status: Mutex::new(None),
+        rules: Mutex::new(rules.clone()),
+        scores: ScoreLog::new(sources.iter().map(|source| Arc::clone(&source.name))),
+        classes: model.classes.clone(),
+        alerts: Arc::clone(sinks.alerts()),
+    }
 }
 
 /// Without a socket, nobody can ask; that is no reason not to listen.

@@ -1,10 +1,11 @@
 //! SIGHUP: what can change while listening does, the rest is named, and a bad file changes
 //! nothing.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Daemon, roster};
+use super::{Daemon, RuleProblems, check, roster};
+use crate::alert::settings::AlertSettings;
 use crate::config::Settings;
 
 /// The classification takes new rules between two windows; longer than this, it is stuck.
@@ -22,9 +23,9 @@ impl Daemon {
                 return self.notifier.ready();
             }
         };
-        let rules = match self.model.rules(&fresh.detection) {
+        let rules = match check(&self.model, &fresh) {
             Ok(rules) => rules,
-            Err(problems) => {
+            Err(RuleProblems(problems)) => {
                 for problem in problems {
                     tracing::error!("reload: the old settings stay in force: {problem}");
                 }
@@ -47,7 +48,22 @@ impl Daemon {
         } else {
             tracing::info!("reload: nothing has changed in detection");
         }
+        self.reload_alerts(fresh.alerts);
         self.notifier.ready();
+    }
+
+    fn reload_alerts(&mut self, fresh: AlertSettings) {
+        // The node's name needs a restart everywhere.
+        let fresh = AlertSettings { node: Arc::clone(&self.settings.node), ..fresh };
+        if fresh == self.settings.alerts {
+            return;
+        }
+        if self.sinks.alerts().reload(fresh.clone()) {
+            self.settings.alerts = fresh;
+            tracing::info!("reload: the new alerts are in force");
+        } else {
+            tracing::error!("reload: the old alerts stay in force: no answer from their thread");
+        }
     }
 }
 

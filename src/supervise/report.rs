@@ -70,6 +70,7 @@ impl Daemon {
             problems
                 .push(format!("the broker refuses {} event messages", publishing.refused_events));
         }
+        problems.extend(self.sinks.alerts().problems());
         NodeHealth {
             degraded: !problems.is_empty(),
             problems,

@@ -12,7 +12,7 @@ use super::{Daemon, Outcome, TICK};
 /// From the signal to the end of the process; up to [`TICK`] and [`GRACE`] come on top.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(1_900);
 /// What of it is kept for telling the broker.
-const FAREWELL_MIN: Duration = Duration::from_millis(600);
+pub(super) const FAREWELL_MIN: Duration = Duration::from_millis(600);
 /// A stage that has to end by a certain time may take so much longer to say that it has.
 const GRACE: Duration = Duration::from_millis(200);
 /// Clips of sounds that were on are cut in this time, or go without a link to them.

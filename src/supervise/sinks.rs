@@ -1,16 +1,18 @@
-//! Where reports go. Events are kept in the store and then told, on the terminal and over MQTT;
-//! everything else goes to MQTT at once. None of it makes the classification wait for long.
+//! Where reports go. Events are kept in the store and then told, on the terminal, over MQTT and to the
+//! alerts; everything else goes to MQTT at once, and levels to the alerts too. None of it makes the classification wait for long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::clip::ClipNote;
 use super::keep::{Keeper, Kept, SharedHealth, StoreHealth};
-use super::shutdown::Remaining;
+use super::shutdown::{FAREWELL_MIN, Remaining};
 use super::terminal::{EventWriter, Terminal};
+use crate::alert::{Alerts, MqttNotice};
 use crate::config::Settings;
 use crate::publish::settings::Broker;
 use crate::publish::{self, Health, Publisher, Roster, Settled};
@@ -29,6 +31,8 @@ const SETTLE_EVERY: Duration = Duration::from_millis(200);
 
 /// When a signal comes while the broker is waited for, it is waited for so long still.
 const HURRIED_FAREWELL: Duration = Duration::from_secs(1);
+/// And actions of alerts that run are given so long still.
+const HURRIED_ALERTS: Duration = Duration::from_millis(500);
 
 /// What the store's thread is told.
 enum Message {
@@ -41,6 +45,7 @@ enum Message {
 /// The running sinks.
 pub struct Sinks {
     publisher: Arc<Publisher>,
+    alerts: Arc<Alerts>,
     messages: Sender<Message>,
     /// Says how many events the broker did not get, when all is over.
     ended: Receiver<usize>,
@@ -60,17 +65,19 @@ impl Sinks {
         let publish = settings.publish.clone();
         let outbox_max = (publish.broker != Broker::Off).then_some(publish.queue_events_max);
         let publisher = Arc::new(publish::start(publish, roster, commands)?);
+        let alerts = Arc::new(start_alerts(settings, &publisher, &restarts)?);
         let terminal = Terminal::start(events)?;
         let clips = settings.clips.as_ref().map(|clips| clips.folder.clone());
         let health = SharedHealth::default();
         let keeper = Keeper::new(settings.store.clone(), clips, outbox_max, health.clone());
         let (messages, waiting) = bounded(EVENTS_MAX);
         let (ending, ended) = bounded(1);
-        let told = Arc::clone(&publisher);
+        let (told, alerted) = (Arc::clone(&publisher), Arc::clone(&alerts));
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             let mut recorder = Recorder {
                 keeper,
                 publisher: told,
+                alerts: alerted,
                 terminal,
                 unsettled: Settled::default(),
                 batch: Vec::new(),
@@ -81,7 +88,8 @@ impl Sinks {
                 let _ = ending.send(recorder.end(until));
             }
         })?;
-        Ok(Self { publisher, messages, ended, store: health, passed_by: AtomicU64::new(0) })
+        let passed_by = AtomicU64::new(0);
+        Ok(Self { publisher, alerts, messages, ended, store: health, passed_by })
     }
 
     /// Passes a report on.
@@ -92,7 +100,13 @@ impl Sinks {
         {
             self.passed_by.fetch_add(u64::from(event.phase != Phase::Update), Ordering::Relaxed);
             self.publisher.tell(&event, None);
+            self.alerts.event(&event);
         }
+    }
+
+    /// The alerts, for those who ask about them.
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
     }
 
     /// What the thread of clips tells about them.
@@ -124,7 +138,8 @@ impl Sinks {
     pub fn dead(&self) -> Option<&'static str> {
         let store = matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected));
         let publishing = self.publisher.has_ended().then_some("publishing");
-        store.then_some("the store's thread").or(publishing)
+        let alerts = self.alerts.has_ended().then_some("the alerts' thread");
+        store.then_some("the store's thread").or(publishing).or(alerts)
     }
 
     /// Tells the broker what exists now.
@@ -139,7 +154,10 @@ impl Sinks {
         let within = until.saturating_duration_since(Instant::now());
         // Full only if the store hangs; then the deadline ends the wait.
         let _ = self.messages.send_timeout(Message::Last(until), within);
-        let hurried = || self.publisher.hurry(HURRIED_FAREWELL);
+        let hurried = || {
+            self.alerts.hurry(HURRIED_ALERTS);
+            self.publisher.hurry(HURRIED_FAREWELL);
+        };
         match time.wait(&self.ended, Duration::ZERO, hurried) {
             Ok(undelivered) => undelivered,
             Err(_) => {
@@ -150,10 +168,26 @@ impl Sinks {
     }
 }
 
+/// Alerts that publish what they have for the broker.
+fn start_alerts(
+    settings: &Settings,
+    publisher: &Arc<Publisher>,
+    restarts: &Arc<Restarts>,
+) -> anyhow::Result<Alerts> {
+    let publisher = Arc::clone(publisher);
+    let publish = move |MqttNotice { topic, payload, retain }: MqttNotice| {
+        publisher.send(Report::Notice { topic, payload, retain });
+        publisher.health().connected
+    };
+    Alerts::start(settings.alerts.clone(), publish, Arc::clone(restarts))
+        .context("the alerts can't be started")
+}
+
 /// The store's thread.
 struct Recorder {
     keeper: Keeper,
     publisher: Arc<Publisher>,
+    alerts: Arc<Alerts>,
     terminal: Terminal,
     /// What has arrived at the broker, and the store has not taken over yet.
     unsettled: Settled,
@@ -202,6 +236,7 @@ impl Recorder {
     fn tell(&self, events: Vec<Kept>) {
         for (event, kept) in events {
             self.publisher.tell(&event, kept);
+            self.alerts.event(&event);
             self.terminal.write(event);
         }
     }
@@ -217,6 +252,8 @@ impl Recorder {
 
     fn end(mut self, until: Instant) -> usize {
         let left = || until.saturating_duration_since(Instant::now());
+        // Before the broker is told goodbye, for they may have something for it.
+        self.alerts.shutdown(left().saturating_sub(FAREWELL_MIN));
         let undelivered = self.publisher.shutdown(left()).queued_events;
         self.settle();
         self.keeper.end();
