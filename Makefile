@@ -6,8 +6,8 @@ DESTDIR ?=
 
 BUILD_PACKAGES = libasound2-dev pkg-config
 TEST_PACKAGES = $(BUILD_PACKAGES) ffmpeg iproute2 libasound2-plugins libfaketime libsox-fmt-base mosquitto \
-	mosquitto-clients openssl procps pulseaudio pulseaudio-utils sox systemd systemd-container \
-	util-linux
+	mosquitto-clients openssl procps pulseaudio pulseaudio-utils python3 python3-aiosmtpd sox systemd \
+	systemd-container tzdata util-linux
 
 BINARY = target/release/hearken
 INSTALLED = $(DESTDIR)$(PREFIX)
