@@ -131,7 +131,7 @@ const HOMES: [(&str, &str); 36] = [
     ("clap", "src/cli/"),
     ("rpassword", "src/cli/password.rs"),
     ("axum", "src/dashboard/"),
-    ("axum_server", "src/dashboard/mod.rs"),
+    ("axum_server", "src/dashboard/"),
     ("hyper_util", "src/dashboard/mod.rs"),
     ("argon2", "src/dashboard/password.rs"),
     ("prometheus_client", "src/dashboard/metrics.rs"),

@@ -35,6 +35,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(settings: &[(&str, &str)]) -> Self {
         let room = Room::new();
         let mosquitto = Mosquitto::start(Door::Open);
         let watcher = mosquitto.subscribe("watcher", "hearken/#");
@@ -45,6 +49,7 @@ impl Rig {
         let text = format!("[[source]]\nname = \"microphone\"\ndevice = \"{device}\"\n");
         std::fs::write(&config, text).expect("written");
         command.arg("--config").arg(config).envs(room.environment());
+        command.envs(settings.iter().copied());
         Self { daemon: Daemon::start(command), watcher, mosquitto, room }
     }
 
@@ -128,6 +133,43 @@ fn a_siren_is_one_start_and_one_end_and_silence_is_nothing() {
     rig.daemon.signal(Signal::SIGTERM);
     assert!(rig.daemon.end().success());
     rig.watcher.wait_for_latest("hearken/rig/available", "offline");
+}
+
+#[test]
+fn browsers_that_look_and_one_that_never_reads_cost_the_microphone_nothing() {
+    use std::io::Write as _;
+    let port = broker::free_port();
+    let rig = Rig::with(&[
+        ("HEARKEN_DASHBOARD__ENABLED", "true"),
+        ("HEARKEN_DASHBOARD__LISTEN", &format!("127.0.0.1:{port}")),
+    ]);
+    rig.daemon.wait_for_log(&["dashboard at"]);
+    let mut looking: Vec<std::net::TcpStream> = Vec::new();
+    for _ in 0..8 {
+        let mut one = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        write!(one, "GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("taken");
+        looking.push(one);
+    }
+    // More than what fits between the two ends of a connection that is not read: a recording is
+    // judged as it would be without them, and no frame is missing.
+    let wav = noise(&rig.room);
+    let _playing = rig.room.play_in_background(&wav);
+    rig.wait_for_state(&["running"]);
+    std::thread::sleep(Duration::from_secs(20));
+    let status = rig.status().expect("a status");
+    assert_eq!((&status["lost_samples"], &status["gaps"]), (&0.into(), &0.into()), "{status}");
+    let said = std::process::Command::new("curl")
+        .args(["-s", "--noproxy", "*", &format!("http://127.0.0.1:{port}/api/status")])
+        .output()
+        .expect("curl is needed");
+    let source = &serde_json::from_slice::<Value>(&said.stdout).expect("JSON")["sources"][0];
+    assert!(source["classified_windows"].as_u64().is_some_and(|windows| windows >= 20), "{source}");
+    assert_eq!(
+        (&source["lost_samples"], &source["dropped_windows"]),
+        (&0.into(), &0.into()),
+        "{source}"
+    );
+    drop(looking);
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod daemon;
 mod microphone;
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -23,23 +23,47 @@ const PAUSE: Duration = Duration::from_secs(9);
 /// Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The times at which a command wrote a line with these words.
-fn times(command: &mut Command, words: &'static [&'static str]) -> Receiver<Instant> {
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
-    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let (sender, times) = channel();
-    std::thread::spawn(move || {
-        for line in lines.map_while(Result::ok) {
-            let told = words.iter().all(|word| line.contains(word));
-            if told && sender.send(Instant::now()).is_err() {
-                break;
+/// The times at which a command wrote a line with these words; it ends when this is dropped.
+struct Times {
+    child: Child,
+    times: Receiver<Instant>,
+}
+
+impl Times {
+    fn of(command: &mut Command, words: &'static [&'static str]) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let (sender, times) = channel();
+        std::thread::spawn(move || {
+            let told = lines
+                .map_while(Result::ok)
+                .filter(|line| words.iter().all(|word| line.contains(word)));
+            for _ in told {
+                let _ = sender.send(Instant::now());
             }
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    });
-    times
+        });
+        Self { child, times }
+    }
+
+    /// Forgets what came before, such as a sound that was told twice.
+    fn forget(&self) {
+        self.times.try_iter().for_each(drop);
+    }
+
+    fn since(&self, onset: Instant) -> f64 {
+        let told = self.times.recv_timeout(PATIENCE).expect("a siren is told");
+        let seconds = told.duration_since(onset).as_secs_f64();
+        assert!(seconds > 0.0);
+        seconds
+    }
+}
+
+impl Drop for Times {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn print(name: &str, mut seconds: Vec<f64>) {
@@ -80,20 +104,20 @@ fn every_siren_reaches_the_broker_and_the_live_view() {
         "-t",
         "hearken/+/+/event",
     ]);
-    let by_mqtt = times(&mut subscriber, &["\"phase\":\"start\"", "\"class\":\"siren\""]);
+    let by_mqtt = Times::of(&mut subscriber, &["\"phase\":\"start\"", "\"class\":\"siren\""]);
     let mut view = Command::new("curl");
     view.args(["-sN", "--noproxy", "*", &format!("http://127.0.0.1:{port}/api/live")]);
-    let by_view = times(&mut view, &["\"phase\":\"start\"", "\"class\":\"siren\""]);
+    let by_view = Times::of(&mut view, &["\"phase\":\"start\"", "\"class\":\"siren\""]);
     // The first window is whole, and everybody listens.
     std::thread::sleep(PAUSE);
     let (mut mqtt_s, mut view_s) = (Vec::new(), Vec::new());
     for _ in 0..onsets {
+        by_mqtt.forget();
+        by_view.forget();
         let onset = Instant::now();
         room.play(&wav);
-        let taken =
-            |times: &Receiver<Instant>| times.recv_timeout(PATIENCE).expect("a siren is told");
-        mqtt_s.push(taken(&by_mqtt).duration_since(onset).as_secs_f64());
-        view_s.push(taken(&by_view).duration_since(onset).as_secs_f64());
+        mqtt_s.push(by_mqtt.since(onset));
+        view_s.push(by_view.since(onset));
         std::thread::sleep(PAUSE);
     }
     print("from the microphone to the broker", mqtt_s);

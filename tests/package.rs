@@ -79,7 +79,14 @@ fn must(command: &mut Command) -> String {
 
 /// All files that a package may touch, without the package manager's and the system's own notes.
 fn files(container: &Container) -> BTreeSet<String> {
-    let own = ["/var/lib/dpkg/", "/var/log/", "/var/cache/", "/var/lib/systemd/timers/"];
+    let own = [
+        "/var/lib/dpkg/",
+        "/var/log/",
+        "/var/cache/",
+        "/var/tmp/",
+        "/var/lib/systemd/timers/",
+        "/var/lib/logrotate/",
+    ];
     let found = container.must(&["find", "/etc", "/usr", "/var"]);
     found.lines().filter(|f| !own.iter().any(|o| f.starts_with(o))).map(str::to_owned).collect()
 }

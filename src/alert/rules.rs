@@ -64,8 +64,8 @@ struct Watch {
     /// Held back since the last notice.
     held_back: u64,
     rests_until_s: Option<f64>,
-    /// Starts of sounds that count towards the next notice; fewer than it takes.
-    starts: VecDeque<Timestamp>,
+    /// Starts of sounds that count towards the next notice, by the steady clock; fewer than it takes.
+    starts_s: VecDeque<f64>,
     sounds: BTreeMap<Key, Sound>,
 }
 
@@ -291,13 +291,13 @@ impl Watch {
                     return None;
                 }
                 sound.standing = Standing::Counted;
-                self.starts.push_back(sound.start);
-                let newest = self.starts.iter().copied().max()?;
-                self.starts.retain(|at| newest.seconds_since(*at) <= f64::from(alert.within_s));
-                if self.starts.len() < alert.count {
+                self.starts_s.push_back(now.steady_s - sound.duration_s(now));
+                let newest_s = self.starts_s.iter().copied().fold(f64::MIN, f64::max);
+                self.starts_s.retain(|at_s| newest_s - at_s <= f64::from(alert.within_s));
+                if self.starts_s.len() < alert.count {
                     return None;
                 }
-                self.starts.clear();
+                self.starts_s.clear();
                 if rests {
                     sound.standing = Standing::HeldBack;
                     self.held_back += 1;

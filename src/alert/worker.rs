@@ -94,7 +94,9 @@ impl Worker {
         let kind = alert.actions.get(place).map_or("", |action| action.kind());
         let name = format!("alert.{}.{kind}", alert.name);
         let (queue, waiting) = bounded(QUEUE_MAX);
-        let status = ActionStatus { kind: kind.to_owned(), ..before.unwrap_or_default() };
+        // Whether it works now is not known.
+        let before = before.unwrap_or_default();
+        let status = ActionStatus { kind: kind.to_owned(), is_failing: false, ..before };
         let account = Arc::new(Account { status: Mutex::new(status), queue: waiting.clone() });
         let thread = Thread {
             alert: Arc::clone(alert),

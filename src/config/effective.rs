@@ -284,16 +284,12 @@ fn write_action(out: &mut Lines, action: &Action) {
         }
         Action::Webhook(webhook) => {
             out.text("webhook", &webhook.url.to_string());
-            if let Some(body) = &webhook.body {
-                out.text("webhook_body", &body.to_string());
-            }
+            out.secret("webhook_body", webhook.body.is_some());
             out.secret("webhook_secret", webhook.secret.is_some());
         }
         Action::Mqtt(mqtt) => {
             out.text("mqtt_topic", &mqtt.topic);
-            if let Some(payload) = &mqtt.payload {
-                out.text("mqtt_payload", &payload.to_string());
-            }
+            out.secret("mqtt_payload", mqtt.payload.is_some());
             out.value("mqtt_retain", mqtt.retain);
         }
         Action::Ntfy(ntfy) => {

@@ -416,10 +416,10 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// A command may hold the password of a camera, and a web address a key.
+/// A command may hold the password of a camera; a web address, and what is sent there, a key.
 fn shown(key: &str, value: &Value) -> String {
     match (key, value) {
-        ("command", _) => "[...]".to_owned(),
+        ("command" | "webhook_body" | "mqtt_payload", _) => "[...]".to_owned(),
         ("webhook" | "ntfy", Value::Text(text)) => raw::quoted(&printable(&hide_path(text))),
         _ => value.shown(),
     }

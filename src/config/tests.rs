@@ -856,7 +856,7 @@ fn mistakes_in_alerts_name_the_alert() {
         ),
         (
             "webhook = \"https://h\"\nwebhook_body = \"{\"",
-            "line 4: alert.a.webhook_body = \"{\": a { is never closed; write {{ for a brace that is meant as one",
+            "line 4: alert.a.webhook_body = [...]: a { is never closed; write {{ for a brace that is meant as one",
         ),
         (
             "webhook = \"ftp://h/secret\"",

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Desk;
 use super::house::{EventQuestion, House, Preview, Refused};
@@ -106,10 +107,12 @@ pub async fn sign_in(
 }
 
 /// `DELETE /api/session`.
-pub async fn sign_out(State(desk): Shared, headers: HeaderMap) -> Response {
-    let cookie = desk.door.sign_out(&headers);
+pub async fn sign_out(State(desk): Shared, headers: HeaderMap) -> Result<Response, Complaint> {
+    let door = Arc::clone(&desk);
+    let signed_out = tokio::task::spawn_blocking(move || door.door.sign_out(&headers));
+    let cookie = signed_out.await.map_err(|_| broken())?;
     let rights: &[Right] = if desk.door.is_locked() { &[] } else { &[Right::Read, Right::Use] };
-    ([(header::SET_COOKIE, cookie)], Json(session_state(&desk, rights))).into_response()
+    Ok(([(header::SET_COOKIE, cookie)], Json(session_state(&desk, rights))).into_response())
 }
 
 fn wrong(rejection: JsonRejection) -> Complaint {
@@ -186,7 +189,8 @@ pub async fn clip_image(
     State(desk): Shared,
     Path(id): Path<String>,
 ) -> Result<Response, Complaint> {
-    let bytes = ask(desk, move |house| house.clip_image(&id)).await??;
+    let turn = turn(&desk).await?;
+    let bytes = ask(desk, move |house| with(turn, || house.clip_image(&id))).await??;
     Ok(([(header::CONTENT_TYPE, "image/png")], bytes).into_response())
 }
 
@@ -208,9 +212,16 @@ pub async fn listening(
     Ok((StatusCode::ACCEPTED, Json(json!({}))))
 }
 
-/// `GET /api/alerts`.
-pub async fn alerts(State(desk): Shared) -> Answer {
-    answer(desk, |house| Ok(house.alerts())).await
+/// `GET /api/alerts`. What a command said last is for those who may hear clips, too.
+pub async fn alerts(State(desk): Shared, headers: HeaderMap) -> Answer {
+    let may_know = rights(&desk, &headers).await?.contains(&Right::Change);
+    let mut alerts = ask(desk, |house| house.alerts()).await?;
+    let list = alerts["alerts"].as_array_mut();
+    for alert in list.into_iter().flatten().filter(|_| !may_know) {
+        let failed = alert["last_error"].is_string();
+        alert["last_error"] = json!(failed.then_some("sign in to see what was said"));
+    }
+    Ok(Json(alerts))
 }
 
 /// `POST /api/alerts/{name}/test`.
@@ -220,16 +231,18 @@ pub async fn test_alert(State(desk): Shared, Path(name): Path<String>) -> Answer
 
 /// `POST /api/classify`.
 pub async fn classify(State(desk): Shared, body: Body) -> Answer {
-    let _turn = turn(&desk).await?;
+    let turn = turn(&desk).await?;
     let file = file(body).await?;
-    answer(desk, move |house| house.classify(file)).await
+    // The turn goes with the work, which goes on when whoever asked has left.
+    let work = move |house: &dyn House| with(turn, || house.classify(file));
+    answer(desk, work).await
 }
 
 /// `POST /api/correct`.
 pub async fn correct(State(desk): Shared, body: Body) -> Result<Response, Complaint> {
-    let _turn = turn(&desk).await?;
+    let turn = turn(&desk).await?;
     let file = file(body).await?;
-    let photo = ask(desk, move |house| house.correct(file)).await??;
+    let photo = ask(desk, move |house| with(turn, || house.correct(file))).await??;
     let mut headers = HeaderMap::new();
     let changed = HeaderValue::from_static(if photo.is_changed { "true" } else { "false" });
     headers.insert(HeaderName::from_static("x-hearken-changed"), changed);
@@ -242,8 +255,13 @@ pub async fn correct(State(desk): Shared, body: Body) -> Result<Response, Compla
     Ok((headers, photo.bytes).into_response())
 }
 
+/// Does something while holding the turn.
+fn with<T>(_turn: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
+    work()
+}
+
 /// One file is worked on at a time: listening comes first.
-async fn turn(desk: &Arc<Desk>) -> Result<tokio::sync::OwnedSemaphorePermit, Complaint> {
+async fn turn(desk: &Arc<Desk>) -> Result<OwnedSemaphorePermit, Complaint> {
     let words = "another file is being worked on; try again in a moment";
     let busy = || Complaint::later(StatusCode::TOO_MANY_REQUESTS, words, 5);
     let turn = Arc::clone(&desk.files).acquire_owned();

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -14,6 +15,12 @@ use super::reply::Complaint;
 
 /// Requests that are worked on at the same time; a live view that has begun is not among them.
 pub const REQUESTS_MAX: usize = 64;
+
+/// A body that is no file has so many bytes at most, and so long to come.
+const BODY_BYTES_MAX: usize = 64 << 10;
+const BODY_WITHIN: Duration = Duration::from_secs(15);
+/// Where files come.
+const FILE_PATHS: [&str; 2] = ["/api/classify", "/api/correct"];
 
 /// Sent with every answer.
 const HEADERS: [(&str, &str); 7] = [
@@ -32,9 +39,12 @@ const HEADERS: [(&str, &str); 7] = [
 
 /// Lets a request through, or says why not.
 pub async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let checked = check(&desk, request.method(), request.uri(), request.headers());
-    let mut response = match (checked, desk.requests.try_acquire()) {
-        (Ok(()), Ok(_permit)) => next.run(request).await,
+    let passed = match check(&desk, &request) {
+        Ok(()) => whole(request).await,
+        Err(complaint) => Err(complaint),
+    };
+    let mut response = match (passed, desk.requests.try_acquire()) {
+        (Ok(request), Ok(_permit)) => next.run(request).await,
         (Err(complaint), _) => complaint.into_response(),
         (_, Err(_)) => {
             let words = "too many requests at the same time";
@@ -51,7 +61,22 @@ pub async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) 
     response
 }
 
-fn check(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Complaint> {
+/// The request with its body, which has to be here in time, unless it is a file: those take turns, and
+/// have limits of their own.
+async fn whole(request: Request) -> Result<Request, Complaint> {
+    if FILE_PATHS.contains(&request.uri().path()) {
+        return Ok(request);
+    }
+    let (head, body) = request.into_parts();
+    let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    let late = |_| Complaint::new(StatusCode::REQUEST_TIMEOUT, "the request did not come in time");
+    let bytes = tokio::time::timeout(BODY_WITHIN, read).await.map_err(late)?;
+    let large = |_| Complaint::new(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large");
+    Ok(Request::from_parts(head, bytes.map_err(large)?.into()))
+}
+
+fn check(desk: &Desk, request: &Request) -> Result<(), Complaint> {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let host = host.or_else(|| uri.authority().map(|authority| authority.as_str()));
     // Without a password, being on this machine is what opens. A name that somebody else owns may
@@ -61,7 +86,10 @@ fn check(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result
                      dashboard.password_file to reach it by other names";
         return Err(Complaint::new(StatusCode::FORBIDDEN, words));
     }
-    if !method.is_safe() && !is_own_page(headers, host) {
+    // Not even to look: it would cost us, though it could not read the answer.
+    let is_data = uri.path().starts_with("/api/") || uri.path() == "/metrics";
+    let cross = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    if (is_data && cross) || (!method.is_safe() && !is_own_page(headers, host)) {
         return Err(Complaint::new(StatusCode::FORBIDDEN, "another web site may not do this"));
     }
     Ok(())

@@ -20,6 +20,9 @@ pub enum Refused {
     /// The file is nothing that can be worked with.
     #[error("{0}")]
     Unsupported(String),
+    /// More than can be worked on here.
+    #[error("{0}")]
+    TooLarge(String),
     /// Not now: something else has to be done first, or mended.
     #[error("{0}")]
     Unavailable(String),

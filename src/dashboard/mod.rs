@@ -3,6 +3,7 @@
 //! [`live::Live`]; nothing waits for it.
 
 mod api;
+mod few;
 mod guard;
 pub mod house;
 pub mod live;
@@ -21,13 +22,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post, put};
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use tokio::sync::{Semaphore, watch};
 
+use few::Few;
 use house::House;
 use live::Live;
 use session::{Door, Right};
@@ -40,10 +41,10 @@ const BIND_EVERY: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_millis(300);
 /// Threads for what takes time.
 const HANDS: usize = 4;
+/// Connections at the same time; further ones are cut at once.
+const CONNECTIONS_MAX: usize = 256;
 /// Whoever connects has so long to say what for.
 const HEADERS_WITHIN: Duration = Duration::from_secs(15);
-/// Bytes of a body that is no file.
-const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Why there can be no dashboard as configured. A port that is taken is no such reason.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ pub struct Desk {
     stopped: watch::Receiver<bool>,
 }
 
-/// A running dashboard; it ends when this is dropped.
+/// A running dashboard; it is told to end when this is dropped.
 pub struct Dashboard {
     stop: watch::Sender<bool>,
     /// Disconnected when the thread has ended.
@@ -124,7 +125,19 @@ impl Dashboard {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the thread has ended, which only a fault can do.
+    /// Lets it end, without waiting for that.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits for its end, but no longer than this.
+    pub fn end(self, within: Duration) {
+        self.stop();
+        // Disconnected at its end, which is what is waited for.
+        let _ = self.ended.recv_timeout(within.min(2 * FAREWELL));
+    }
+
+    /// Whether the thread has ended; before [`Self::stop`], only a fault can do that.
     pub fn has_ended(&self) -> bool {
         self.ended.try_recv() == Err(TryRecvError::Disconnected)
     }
@@ -132,9 +145,7 @@ impl Dashboard {
 
 impl Drop for Dashboard {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
-        // Disconnected at its end, which is what is waited for.
-        let _ = self.ended.recv_timeout(2 * FAREWELL);
+        self.stop();
     }
 }
 
@@ -179,15 +190,16 @@ impl Serving {
             ending.graceful_shutdown(Some(FAREWELL));
         });
         let service = self.router.clone().into_make_service();
+        let server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
+        let few = Few::new(CONNECTIONS_MAX);
         match &self.tls {
             None => {
-                let mut server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
+                let mut server = server.acceptor(few);
                 limit(server.http_builder());
                 server.serve(service).await
             }
             Some(tls) => {
-                let server = axum_server::from_tcp_rustls(listener, tls.clone())?;
-                let mut server = server.handle(handle).http1_only();
+                let mut server = server.acceptor(RustlsAcceptor::new(tls.clone()).acceptor(few));
                 limit(server.http_builder());
                 server.serve(service).await
             }
@@ -278,8 +290,8 @@ fn router(desk: &Arc<Desk>) -> Router {
     ];
     let work = vec![
         ("/api/preview", post(api::preview)),
-        ("/api/classify", post(api::classify).layer(DefaultBodyLimit::disable())),
-        ("/api/correct", post(api::correct).layer(DefaultBodyLimit::disable())),
+        ("/api/classify", post(api::classify)),
+        ("/api/correct", post(api::correct)),
     ];
     let change = vec![
         ("/api/events/{id}/clip", get(api::clip)),
@@ -299,7 +311,6 @@ fn router(desk: &Arc<Desk>) -> Router {
         .merge(group(change, Right::Change))
         .fallback(api::nothing)
         .method_not_allowed_fallback(api::wrong_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(desk), guard::guard))
         .with_state(Arc::clone(desk))
 }

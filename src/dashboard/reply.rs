@@ -34,6 +34,7 @@ impl From<Refused> for Complaint {
             Refused::NotFound(_) => StatusCode::NOT_FOUND,
             Refused::Bad(_) => StatusCode::BAD_REQUEST,
             Refused::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, refused.to_string())

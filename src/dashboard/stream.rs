@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use tokio::sync::broadcast::error::RecvError;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::Desk;
 use super::live::{Reader, Said};
 use super::reply::Complaint;
+use super::session::Right;
 
 /// Browsers that look at the same time.
 const READERS_MAX: u32 = 32;
@@ -22,6 +23,9 @@ const READERS_MAX: u32 = 32;
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 struct Viewing {
+    desk: Arc<Desk>,
+    /// What they came with: whoever has signed out does not look any longer.
+    headers: HeaderMap,
     reader: Reader,
     /// To be said before anything else.
     first: VecDeque<Said>,
@@ -31,12 +35,14 @@ struct Viewing {
 /// The present, and then whatever happens.
 pub async fn live(
     State(desk): State<Arc<Desk>>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Complaint> {
     let words = "too many live views are open; close one";
     let busy = || Complaint::later(StatusCode::SERVICE_UNAVAILABLE, words, 30);
     let mut reader = desk.live.read(READERS_MAX).ok_or_else(busy)?;
     let first = std::mem::take(&mut reader.present).into();
-    let viewing = Viewing { reader, first, stopped: desk.stopped.clone() };
+    let stopped = desk.stopped.clone();
+    let viewing = Viewing { desk, headers, reader, first, stopped };
     let events = futures_util::stream::unfold(viewing, |mut viewing| async {
         let said = viewing.next().await?;
         Some((Ok(Event::default().event(said.kind).data(&*said.json)), viewing))
@@ -51,6 +57,10 @@ impl Viewing {
     async fn next(&mut self) -> Option<Said> {
         if let Some(said) = self.first.pop_front() {
             return Some(said);
+        }
+        let rights = self.desk.door.rights(&self.headers);
+        if !rights.is_ok_and(|rights| rights.contains(&Right::Read)) {
+            return None;
         }
         tokio::select! {
             biased;

@@ -62,8 +62,8 @@ pub enum PhotoError {
     Damaged(String),
     #[error("{0}; it is left as it is")]
     Unsupported(String),
-    #[error("it has {width}x{height} pixels, allowed are {} million", PIXELS_MAX / 1_000_000)]
-    TooLarge { width: u32, height: u32 },
+    #[error("it has {width}x{height} pixels, allowed are {} million", pixels_max / 1_000_000)]
+    TooLarge { width: u32, height: u32, pixels_max: u64 },
     #[error("it can't be written: {0}")]
     Unwritable(String),
 }
@@ -108,6 +108,18 @@ impl Photo {
     /// When it is none of the formats or not the one its name says, is damaged or cut short, is
     /// too large, holds several pictures, or colours that are not red, green and blue.
     pub fn read(bytes: &[u8], named: Option<Format>) -> Result<Self, PhotoError> {
+        Self::read_within(bytes, named, PIXELS_MAX)
+    }
+
+    /// The same with a limit of its own on the pixels, which is checked before they are decoded.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_within(
+        bytes: &[u8],
+        named: Option<Format>,
+        pixels_max: u64,
+    ) -> Result<Self, PhotoError> {
         if bytes.is_empty() {
             return Err(PhotoError::Empty);
         }
@@ -131,20 +143,20 @@ impl Photo {
                     Some(Flaw::FourInks) => return Err(unsupported("its colours are CMYK")),
                     None => {}
                 }
-                decode(JpegDecoder::new(source).map_err(damaged)?, found)
+                decode(JpegDecoder::new(source).map_err(damaged)?, found, pixels_max)
             }
             Format::Png => {
                 let decoder = PngDecoder::new(source).map_err(damaged)?;
                 if decoder.is_apng().map_err(damaged)? {
                     return Err(unsupported("it is animated"));
                 }
-                decode(decoder, found)
+                decode(decoder, found, pixels_max)
             }
             Format::Tiff => {
                 if notes::is_album(bytes) {
                     return Err(unsupported("it holds several pictures"));
                 }
-                let photo = decode(TiffDecoder::new(source).map_err(damaged)?, found)?;
+                let photo = decode(TiffDecoder::new(source).map_err(damaged)?, found, pixels_max)?;
                 let notes = notes::Notes::read(bytes);
                 if notes.extra_samples > 1 - photo.channels % 2 {
                     return Err(unsupported("it has further channels, which would be lost"));
@@ -156,7 +168,7 @@ impl Photo {
                 if decoder.has_animation() {
                     return Err(unsupported("it is animated"));
                 }
-                decode(decoder, found)
+                decode(decoder, found, pixels_max)
             }
         }
     }
@@ -269,10 +281,14 @@ impl Photo {
     }
 }
 
-fn decode(mut decoder: impl ImageDecoder, format: Format) -> Result<Photo, PhotoError> {
+fn decode(
+    mut decoder: impl ImageDecoder,
+    format: Format,
+    pixels_max: u64,
+) -> Result<Photo, PhotoError> {
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > PIXELS_MAX {
-        return Err(PhotoError::TooLarge { width, height });
+    if u64::from(width) * u64::from(height) > pixels_max.min(PIXELS_MAX) {
+        return Err(PhotoError::TooLarge { width, height, pixels_max });
     }
     let (channels, is_deep) = match decoder.color_type() {
         ColorType::L8 => (1, false),

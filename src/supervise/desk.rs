@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Known, NodeStatus};
 use super::files;
 use super::tally::Tally;
-use crate::alert::AlertStatus;
+use crate::alert::{AlertStatus, TestError};
 use crate::correct::ColourModel;
 use crate::dashboard::house::{
     AlertFigures, CorrectedPhoto, EventQuestion, Figures, House, Preview, Refused,
@@ -191,6 +191,7 @@ impl House for Desk {
         let tested = self.known.alerts.test(name);
         match tested {
             Ok(results) => Ok(json!({ "results": results })),
+            Err(error @ TestError::Busy) => Err(Refused::Unavailable(error.to_string())),
             Err(error) => Err(Refused::NotFound(error.to_string())),
         }
     }

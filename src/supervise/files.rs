@@ -10,11 +10,13 @@ use crate::dashboard::house::{CorrectedPhoto, Refused};
 use crate::decide::Rules;
 use crate::evaluate::{Listened, Listener};
 use crate::hear::SoundModel;
-use crate::picture::Photo;
+use crate::picture::{Photo, PhotoError};
 use crate::spectrogram::{ChannelChoice, InputFormat};
 
 /// The longest recording that is heard.
 const SECONDS_MAX: u64 = 600;
+/// The largest photo: with 16 bits and alpha 200 MB in memory, within what the service may have.
+const PIXELS_MAX: u64 = 25_000_000;
 /// Classes in an answer.
 const TOP: usize = 5;
 /// Of JPEGs that are written.
@@ -110,7 +112,13 @@ pub fn verdict(model: &SoundModel, rules: Rules, heard: &HeardFile) -> Value {
 pub fn correct(model: &ColourModel, file: Vec<u8>) -> Result<CorrectedPhoto, Refused> {
     let unsupported = |error: &dyn std::fmt::Display| Refused::Unsupported(error.to_string());
     let unavailable = |error: &dyn std::fmt::Display| Refused::Unavailable(error.to_string());
-    let mut photo = Photo::read(&file, None).map_err(|error| unsupported(&error))?;
+    let read = Photo::read_within(&file, None, PIXELS_MAX);
+    let mut photo = read.map_err(|error| match error {
+        PhotoError::TooLarge { .. } => {
+            Refused::TooLarge(format!("{error}; `hearken correct` takes larger ones"))
+        }
+        error => unsupported(&error),
+    })?;
     let mime = photo.format.mime();
     let mut corrector = model.corrector().map_err(|error| unavailable(&error))?;
     let correction = corrector.correct(&mut photo, &Settings::default());

@@ -34,6 +34,7 @@ impl Daemon {
             classified,
             clipped,
             mut signals,
+            dashboard,
             answering: _answering,
             lock: _lock,
             ..
@@ -44,6 +45,10 @@ impl Daemon {
         match time.asked {
             true => hurried(),
             false => tracing::info!("all sources have ended; what is left is judged and delivered"),
+        }
+        // What its requests still do, they do beside the rest.
+        if let Some(dashboard) = &dashboard {
+            dashboard.stop();
         }
         for source in sources {
             // Each capture may take a while to let go of its device, so they stop side by side.
@@ -60,6 +65,9 @@ impl Daemon {
             let _ = clipped.recv_timeout(CLIPS_WITHIN.min(time.left(FAREWELL_MIN)));
         }
         let undelivered = sinks.shutdown(&mut time);
+        if let Some(dashboard) = dashboard {
+            dashboard.end(time.left(Duration::ZERO));
+        }
         let asked = time.asked;
         match result {
             Ok(Err(error)) => Err(error),

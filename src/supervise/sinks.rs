@@ -54,7 +54,7 @@ pub struct Watching {
 /// The running sinks.
 pub struct Sinks {
     publisher: Arc<Publisher>,
-    live: Arc<Live>,
+    watching: Watching,
     alerts: Arc<Alerts>,
     messages: Sender<Message>,
     /// Says how many events the broker did not get, when all is over.
@@ -84,7 +84,7 @@ impl Sinks {
         let (messages, waiting) = bounded(EVENTS_MAX);
         let (ending, ended) = bounded(1);
         let (told, alerted) = (Arc::clone(&publisher), Arc::clone(&alerts));
-        let live = Arc::clone(&watching.live);
+        let watched = watching.clone();
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             let mut recorder = Recorder {
                 keeper,
@@ -102,14 +102,14 @@ impl Sinks {
             }
         })?;
         let passed_by = AtomicU64::new(0);
-        Ok(Self { publisher, live, alerts, messages, ended, store: health, passed_by })
+        Ok(Self { publisher, watching: watched, alerts, messages, ended, store: health, passed_by })
     }
 
     /// Passes a report on.
     pub fn send(&self, report: Report) {
         match &report {
-            Report::Status(status) => self.live.status(status),
-            Report::Health(health) => self.live.health(health),
+            Report::Status(status) => self.watching.live.status(status),
+            Report::Health(health) => self.watching.live.health(health),
             _ => {}
         }
         let Report::Event(event) = report else { return self.publisher.send(report) };
@@ -119,13 +119,15 @@ impl Sinks {
             self.passed_by.fetch_add(u64::from(event.phase != Phase::Update), Ordering::Relaxed);
             self.publisher.tell(&event, None);
             self.alerts.event(&event);
+            self.watching.tally.told(&event, Timestamp::now());
+            self.watching.live.sound(&event);
         }
     }
 
     /// Shows how a source is to those who look, if anybody does.
     pub fn show(&self, status: impl FnOnce() -> SourceStatus) {
-        if self.live.is_watched() {
-            self.live.status(&status());
+        if self.watching.live.is_watched() {
+            self.watching.live.status(&status());
         }
     }
 
