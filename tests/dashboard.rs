@@ -446,6 +446,12 @@ fn photo(folder: &Path, name: &str) -> PathBuf {
 fn figures_are_there_for_prometheus() {
     let house = House::start(Lock::Open);
     house.past(&[]);
+    // Counters of sources are looked at once a second.
+    house.daemon.wait_until("windows are counted", || {
+        let status = house.get("/api/status");
+        let sources = status["sources"].as_array().cloned().unwrap_or_default();
+        sources.iter().any(|source| source["classified_windows"].as_u64().is_some_and(|n| n > 50))
+    });
     let text = house.curl("/metrics", &[]);
     assert!(
         text.header("content-type").expect("a type").starts_with("application/openmetrics-text")

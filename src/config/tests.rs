@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::alert::settings::Trigger;
+use crate::alert::settings::{Action, Trigger};
 use crate::capture::settings::{DeviceSelect, Pace, PcmFormat, PcmSample};
 use crate::decide::settings::RuleOverride;
 use crate::publish::settings::{Broker, ProtocolVersion, RemoteBroker};
@@ -495,8 +495,17 @@ const EVERY_KEY: &str = r#"
 fn every_key_that_is_not_at_its_default_is_printed_and_read_again() {
     let pem = tempfile::NamedTempFile::new().unwrap();
     let text = EVERY_KEY.replace("PEM", &raw::quoted(pem.path().to_str().unwrap()));
-    let settings = parse(&text).unwrap();
+    let mut settings = parse(&text).unwrap();
     let shown = effective_text(&settings);
+    // What is sent somewhere may hold a key: it is not shown, and so not read again.
+    assert!(!shown.contains("{id}") && !shown.contains("{level}"), "{shown}");
+    for action in settings.alerts.alerts.iter_mut().flat_map(|alert| &mut alert.actions) {
+        match action {
+            Action::Webhook(webhook) => webhook.body = None,
+            Action::Mqtt(mqtt) => mqtt.payload = None,
+            _ => {}
+        }
+    }
     assert_eq!(parse(&shown).unwrap(), settings, "{shown}");
     for key in [
         "scores = true",

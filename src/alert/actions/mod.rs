@@ -49,7 +49,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Tries once. Not for longer than the action's own limit, nor much beyond the end.
+    /// Tries once. A command or a post not for longer than the action's own limit; mail may take it for each of its steps.
     pub fn try_action(&self, action: &Action, alert: &Alert, notice: &Notice) -> Tried {
         match action {
             Action::Command(command) => command::run(command, notice, &self.zone, &self.stop),
