@@ -250,7 +250,10 @@ fn what_rings_in_the_room_becomes_takes() {
     let mut daemon = Daemon::start(command);
     assert!(daemon.end().success(), "{:?}", daemon.log());
     assert_eq!(names(&bell), ["bell-001.wav", "bell-002.wav"]);
-    assert!(daemon.out()[0].starts_with("take 1 of 2: 0.4 s, peak -6 dBFS"), "{:?}", daemon.out());
+    // Its length is told in steps of the level meter: the same sound may be one longer.
+    let first = &daemon.out()[0];
+    let lengths = ["take 1 of 2: 0.4 s, peak -6 dBFS", "take 1 of 2: 0.5 s, peak -6 dBFS"];
+    assert!(lengths.iter().any(|told| first.starts_with(told)), "{first}");
     assert!(daemon.log().iter().any(|line| line.contains("ready: ")), "{:?}", daemon.log());
     for name in names(&bell) {
         let (rate, take) = read_wav(&bell.join(&name));
