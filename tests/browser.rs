@@ -99,7 +99,6 @@ fn a_siren_is_seen_lights_up_and_is_remembered() {
     // It is on, in the page, in the title, and in the picture.
     browser.wait(&format!("/siren/i.test({PANEL}?.querySelector('.chips')?.textContent)"));
     browser.wait("document.title.startsWith('●')");
-    picture(&browser, "live-dark");
     // Those of `hearken spectrogram`, as the interface gives them.
     let palette = house.get("api/model")["palette"].clone();
     browser.run(&format!(
@@ -127,6 +126,7 @@ fn a_siren_is_seen_lights_up_and_is_remembered() {
 
     // What is remembered is what the interface says.
     browser.wait(&format!("/glass/i.test({PANEL}?.querySelector('.chips')?.textContent)"));
+    picture(&browser, "live-dark");
     browser.open(&house.url("#/history"));
     browser.wait("/siren/i.test(document.querySelector('table.events tbody')?.textContent)");
     browser.wait("document.querySelectorAll('table.events tbody tr').length >= 2");
@@ -178,6 +178,9 @@ fn thresholds_are_tried_and_every_view_fits_a_phone() {
     for view in ["live", "history", "thresholds", "try", "alerts"] {
         browser.open(&house.url(&format!("#/{view}")));
         browser.wait("document.querySelector('main h1')");
+        if view == "live" {
+            browser.wait("document.querySelector('.scores .number')?.textContent");
+        }
         let width = browser.value("document.documentElement.scrollWidth").as_u64();
         assert!(width.expect("a number") <= 390, "{view} is {width:?} wide");
         picture(&browser, &format!("{view}-phone"));

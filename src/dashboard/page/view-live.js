@@ -5,6 +5,7 @@ import { el, facts } from "./dom.js";
 import { count, exactTime } from "./format.js";
 import { SourcePanel } from "./source-panel.js";
 import { known, listen, may, sounds, sources } from "./state.js";
+import { startStream } from "./stream.js";
 
 // Some 30 pictures a second: half the work of what a screen could show, and still smooth.
 const FRAME_MS = 30;
@@ -49,6 +50,8 @@ export function showLive(view, signal) {
     sized.disconnect();
   });
   drawWhileShown(panels, signal);
+  // Whoever comes is sent the last seconds at once, so that nobody begins with an empty picture.
+  startStream();
 }
 
 function showSounds(panels) {
