@@ -216,10 +216,10 @@ pub async fn listening(
 pub async fn alerts(State(desk): Shared, headers: HeaderMap) -> Answer {
     let may_know = rights(&desk, &headers).await?.contains(&Right::Change);
     let mut alerts = ask(desk, |house| house.alerts()).await?;
-    let list = alerts["alerts"].as_array_mut();
-    for alert in list.into_iter().flatten().filter(|_| !may_know) {
-        let failed = alert["last_error"].is_string();
-        alert["last_error"] = json!(failed.then_some("sign in to see what was said"));
+    let list = alerts.get_mut("alerts").and_then(Value::as_array_mut);
+    let errors = list.into_iter().flatten().filter_map(|alert| alert.get_mut("last_error"));
+    for error in errors.filter(|error| !may_know && error.is_string()) {
+        *error = json!("sign in to see what was said");
     }
     Ok(Json(alerts))
 }
