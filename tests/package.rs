@@ -69,6 +69,17 @@ impl Packages {
     }
 }
 
+/// The files beside the configuration that the documentation names, and what they may hold.
+const SECRETS: [(&str, &str); 5] = [
+    ("mqtt_password", "secret"),
+    ("dashboard_password", HASH),
+    ("smtp_password", "secret"),
+    ("webhook_secret", "secret"),
+    ("ntfy_token", "secret"),
+];
+const HASH: &str = "$argon2id$v=19$m=1024,t=2,p=1$c29tZXNhbHQgc29tZXNhbHQ$\
+                    2r8S99FTpcBmSaXJyDzg1KGdLLyxggNqQH7ak8KmGBA";
+
 /// What a program that has to succeed printed.
 fn must(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -146,7 +157,9 @@ fn is_installed_upgraded_removed_and_purged() {
 
     // An upgrade restarts it, and asks nothing: the sample has not changed.
     container.write(CONFIG, EDITED);
-    container.write("/etc/hearken/mqtt_password", "secret\n");
+    for (file, text) in SECRETS {
+        container.write(&format!("/etc/hearken/{file}"), &format!("{text}\n"));
+    }
     let pid = container.property("MainPID");
     container.must(&["dpkg", "--install", "/root/second.deb"]);
     is_running(&container);
@@ -187,7 +200,9 @@ fn is_installed_upgraded_removed_and_purged() {
 
     // And otherwise nothing at all.
     container.must(&["dpkg", "--install", "/root/first.deb"]);
-    container.write("/etc/hearken/mqtt_password", "secret\n");
+    for (file, text) in SECRETS {
+        container.write(&format!("/etc/hearken/{file}"), &format!("{text}\n"));
+    }
     container.must(&["dpkg", "--purge", "hearken"]);
     left_behind(&container, &before, &[]);
 }

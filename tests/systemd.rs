@@ -115,6 +115,48 @@ fn becomes_active_and_says_what_its_sources_do() {
     assert_ne!(user.trim(), "root");
 }
 
+/// What `hearken password` prints for [`PASSWORD`].
+fn hashed_password() -> String {
+    use std::io::Write as _;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hearken"))
+        .arg("password")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    writeln!(child.stdin.take().expect("piped"), "{PASSWORD}").expect("taken");
+    String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("text")
+}
+
+#[test]
+fn the_dashboard_asks_for_the_credential_and_alerts_run_programs_in_the_sandbox() {
+    rig::require_programs(&[("curl", "curl")]);
+    let alert = "[[alert]]\nname = \"siren\"\nclasses = [\"siren\"]\n\
+        command = [\"/usr/bin/touch\", \"/var/lib/hearken/told-{class}-{stage}\"]\n";
+    let container = Setup::new(&format!("{SIREN_CONFIG}{alert}"))
+        .copy(&siren(), "usr/share/rig/clip.ogg", 0o644)
+        .file("etc/hearken/dashboard_password", &hashed_password())
+        .boot();
+    start(&container);
+    container.wait_for_line(&["dashboard at http://127.0.0.1:8787"]);
+    let answer = |arguments: &[&str]| {
+        let fixed = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--noproxy", "*"];
+        let argv = [&fixed[..], arguments, &["http://127.0.0.1:8787/api/status"]].concat();
+        container.must(&argv)
+    };
+    assert_eq!(answer(&[]), "401");
+    assert_eq!(answer(&["-u", &format!("any:{PASSWORD}")]), "200");
+    wait_for("the alert's program", || {
+        container
+            .run(&["test", "-e", "/var/lib/hearken/told-siren-1"])
+            .status
+            .success()
+            .then_some(())
+    });
+    let tried = container.must(&["/usr/local/bin/hearken", "alert", "test", "siren"]);
+    assert!(tried.contains("command: done"), "{tried}");
+}
+
 #[test]
 fn make_install_is_all_it_takes() {
     let container = Setup::by_make_install().boot();
