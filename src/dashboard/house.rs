@@ -170,6 +170,8 @@ pub struct Figures {
     /// Events by source and class.
     pub events: BTreeMap<(String, String), u64>,
     pub alerts: Vec<AlertFigures>,
+    /// Events that came too fast for the alerts to look at.
+    pub alert_lost_events: u64,
     /// How long the network took for a window.
     pub inference: Distribution,
     /// From the start of a sound, as it was estimated, to its being told.

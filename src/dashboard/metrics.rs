@@ -65,6 +65,7 @@ fn write_listener(out: &mut DescriptorEncoder<'_>, figures: &Figures) -> std::fm
         ("ignored_commands", "MQTT commands that made no sense", figures.ignored_commands),
         ("unkept_events", "Events that could not be kept", figures.unkept_events),
         ("stage_restarts", "Stages begun anew after a fault", figures.restarts),
+        ("alert_lost_events", "Events that no alert looked at", figures.alert_lost_events),
     ];
     counters
         .into_iter()

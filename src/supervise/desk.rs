@@ -56,6 +56,7 @@ impl House for Desk {
         figures.inference = self.tally.inference.distribution();
         figures.latency = self.tally.latency.distribution();
         figures.alerts = self.known.alerts.status().iter().map(alert_figures).collect();
+        figures.alert_lost_events = self.known.alerts.lost_events();
         figures
     }
 
