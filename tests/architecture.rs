@@ -24,7 +24,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ("correct", &["network", "picture", "colour"]),
     ("decide", &[]),
     ("publish", &["allowance", "secret", "tls"]),
-    ("dashboard", &["allowance", "tls"]),
+    ("dashboard", &["allowance", "secret", "tls"]),
     // Its threads are begun anew after a panic, and keep a command's last words.
     ("alert", &["secret", "revive", "last_line", "tls"]),
     ("store", &[]),

@@ -116,7 +116,7 @@ fn a_siren_is_seen_lights_up_and_is_remembered() {
     ));
     browser.wait("window.coloursSeen() > 60");
 
-    // Others look as well, and one never reads; what is remembered below is the same for it.
+    // A second window, and one that never reads: this one goes on all the same.
     browser.open_beside(&house.url("#/live"));
     let mut stuck = TcpStream::connect(("127.0.0.1", house.port)).expect("it listens");
     let request = format!(

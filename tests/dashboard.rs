@@ -536,6 +536,35 @@ fn a_port_that_is_taken_keeps_nobody_from_listening() {
 }
 
 #[test]
+fn whoever_is_slow_or_comes_too_often_is_cut_and_the_others_are_served() {
+    let house = House::start(Lock::Open);
+    let connect = || TcpStream::connect(("127.0.0.1", house.port)).expect("it listens");
+    // A body that never comes.
+    let mut slow = connect();
+    slow.set_read_timeout(Some(PATIENCE)).expect("set");
+    let head = "POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 60000\r\n\r\n";
+    slow.write_all(head.as_bytes()).expect("taken");
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).expect("answered");
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    // More connections than there may be: the last is cut, and there is room again when they have gone.
+    let many: Vec<TcpStream> = (0..300).map(|_| connect()).collect();
+    let mut last = many.last().expect("a connection");
+    last.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let got = last.read(&mut answer);
+    let reset = std::io::ErrorKind::ConnectionReset;
+    let is_cut = matches!(&got, Ok(0)) || got.as_ref().is_err_and(|error| error.kind() == reset);
+    assert!(is_cut, "it is not cut: {got:?}");
+    drop(many);
+    house.daemon.wait_until("there is room", || {
+        let url = house.url("/healthz");
+        let got = Command::new("curl").args(["-s", "--noproxy", "*", &url]).output();
+        got.expect("curl is needed").status.success()
+    });
+}
+
+#[test]
 fn odd_requests_are_refused_and_never_break_anything() {
     let house = House::start(Lock::Open);
     let mut random = fastrand::Rng::with_seed(7);

@@ -150,8 +150,8 @@ fn browsers_that_look_and_one_that_never_reads_cost_the_microphone_nothing() {
         write!(one, "GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("taken");
         looking.push(one);
     }
-    // More than what fits between the two ends of a connection that is not read: a recording is
-    // judged as it would be without them, and no frame is missing.
+    // (What fits between the two ends of a connection is not read; what does not is dropped for that
+    // reader alone, which the unit tests of the live view show.)
     let wav = noise(&rig.room);
     let _playing = rig.room.play_in_background(&wav);
     rig.wait_for_state(&["running"]);

@@ -41,7 +41,7 @@ impl Password {
                 "a password has {CHARS_MIN} characters or more, and at most {LINE_BYTES_MAX} bytes"
             );
         }
-        output::write_line(hash(&password).map_err(anyhow::Error::msg)?.as_str())?;
+        output::write_line(hash(&password).map_err(anyhow::Error::msg)?.reveal())?;
         Ok(Outcome::Done)
     }
 }

@@ -9,7 +9,8 @@ use super::found::Found;
 use super::secrets;
 use super::section::Section;
 use crate::dashboard::password::is_hash;
-use crate::dashboard::settings::{DashboardSettings, PasswordHash, TlsFiles};
+use crate::dashboard::settings::{DashboardSettings, TlsFiles};
+use crate::secret::Secret;
 
 /// The systemd credential that holds the password's hash.
 const CREDENTIAL: &str = "dashboard_password";
@@ -52,10 +53,10 @@ fn password(
     section: &mut Section,
     file: Option<PathBuf>,
     environment: &Environment,
-) -> Option<PasswordHash> {
+) -> Option<Secret> {
     let found = secrets::file_or_credential(section, file, (CREDENTIAL, "listen"), environment)?;
     if is_hash(found.reveal()) {
-        return Some(PasswordHash::new(found.reveal().to_owned()));
+        return Some(found);
     }
     let message = "this file holds no hash; it is to hold the line that `hearken password` prints, and \
                    nothing else";

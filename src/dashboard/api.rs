@@ -20,7 +20,7 @@ use super::reply::Complaint;
 use super::session::Right;
 
 /// Bytes of an uploaded file.
-pub const FILE_BYTES_MAX: usize = 32 << 20;
+const FILE_BYTES_MAX: usize = 32 << 20;
 /// It has to be here within so long.
 const FILE_WITHIN: Duration = Duration::from_secs(120);
 /// One waits for so long while another file is worked on.

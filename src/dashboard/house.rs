@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::signal::{SourceStatus, Timestamp};
@@ -132,7 +132,7 @@ pub struct CorrectedPhoto {
 }
 
 /// A distribution: how many values were up to each bound.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Distribution {
     /// Upper bounds in seconds, and how many values lie under each and over the one before.
     pub buckets: Vec<(f64, u64)>,

@@ -120,11 +120,7 @@ fn counter(
     help: &str,
     series: Series<'_>,
 ) -> std::fmt::Result {
-    let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in series {
-        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
+    family(out, (name, help, MetricType::Counter), series, ConstCounter::new)
 }
 
 fn gauge(
@@ -133,11 +129,19 @@ fn gauge(
     help: &str,
     series: Series<'_>,
 ) -> std::fmt::Result {
-    let mut family = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in series {
-        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
+    family(out, (name, help, MetricType::Gauge), series, ConstGauge::new)
+}
+
+fn family<M: EncodeMetric>(
+    out: &mut DescriptorEncoder<'_>,
+    (name, help, kind): (&str, &str, MetricType),
+    series: Series<'_>,
+    metric: fn(f64) -> M,
+) -> std::fmt::Result {
+    let mut family = out.encode_descriptor(name, help, None, kind)?;
+    series
+        .into_iter()
+        .try_for_each(|(labels, value)| metric(value).encode(family.encode_family(&labels)?))
 }
 
 fn histogram(

@@ -4,7 +4,7 @@ use argon2::password_hash::phc;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Argon2, Params};
 
-use super::settings::PasswordHash;
+use crate::secret::Secret;
 
 /// Whether a text is a hash that [`is_right`] can compare with.
 pub fn is_hash(text: &str) -> bool {
@@ -19,14 +19,14 @@ pub fn is_hash(text: &str) -> bool {
 ///
 /// # Errors
 /// When the system gives no random numbers.
-pub fn hash(password: &str) -> Result<PasswordHash, String> {
+pub fn hash(password: &str) -> Result<Secret, String> {
     let hashed = Argon2::default().hash_password(password.as_bytes());
-    hashed.map(|hash| PasswordHash::new(hash.to_string())).map_err(|error| error.to_string())
+    hashed.map(|hash| Secret::new(hash.to_string())).map_err(|error| error.to_string())
 }
 
 /// Whether this is the password; takes as long as [`hash`].
-pub fn is_right(password: &str, hash: &PasswordHash) -> bool {
-    phc::PasswordHash::new(hash.as_str())
+pub fn is_right(password: &str, hash: &Secret) -> bool {
+    phc::PasswordHash::new(hash.reveal())
         .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn a_password_fits_its_hash_alone() {
         let hashed = hash("correct horse").unwrap();
-        assert!(is_hash(hashed.as_str()) && is_right("correct horse", &hashed));
+        assert!(is_hash(hashed.reveal()) && is_right("correct horse", &hashed));
         assert!(!is_right("correct horsf", &hashed) && !is_right("", &hashed));
         assert_ne!(hash("correct horse").unwrap(), hashed, "each has a salt of its own");
         assert!(!format!("{hashed:?}").contains("argon2id"));
@@ -50,7 +50,7 @@ mod tests {
         let text = "$argon2id$v=19$m=1024,t=2,p=1$c29tZXNhbHQgc29tZXNhbHQ$\
                     2r8S99FTpcBmSaXJyDzg1KGdLLyxggNqQH7ak8KmGBA";
         assert!(is_hash(text));
-        assert!(is_right("correct horse", &PasswordHash::new(text.to_owned())));
+        assert!(is_right("correct horse", &Secret::new(text.to_owned())));
     }
 
     #[test]

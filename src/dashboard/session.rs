@@ -10,8 +10,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::password;
-use super::settings::PasswordHash;
 use crate::allowance::Allowance;
+use crate::secret::Secret;
 
 /// The cookie of a session.
 const COOKIE: &str = "hearken_session";
@@ -49,7 +49,7 @@ pub enum Rejected {
 
 /// The door.
 pub struct Door {
-    hash: Option<PasswordHash>,
+    hash: Option<Secret>,
     secure: bool,
     state: Mutex<State>,
 }
@@ -65,7 +65,7 @@ struct State {
 
 impl Door {
     /// `secure`: browsers come by TLS.
-    pub fn new(hash: Option<PasswordHash>, secure: bool) -> Self {
+    pub fn new(hash: Option<Secret>, secure: bool) -> Self {
         let state = State {
             sessions: BTreeMap::new(),
             tries: Allowance::new(TRIES, TRY_EVERY),

@@ -1,16 +1,17 @@
 //! What can be set about the dashboard.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use crate::secret::Secret;
 
 /// The dashboard, if there is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DashboardSettings {
     /// Where it listens. Addresses beyond loopback come only with a password (`config` checks it).
     pub listen: SocketAddr,
-    /// Without one, whoever reaches it may look, but not change anything.
-    pub password: Option<PasswordHash>,
+    /// The Argon2id hash of the password, as a PHC string. Without one, whoever reaches it may look, but not change anything.
+    pub password: Option<Secret>,
     pub tls: Option<TlsFiles>,
 }
 
@@ -30,26 +31,4 @@ impl DashboardSettings {
 pub struct TlsFiles {
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
-}
-
-/// A password's Argon2id hash as a PHC string. Not shown in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(String);
-
-impl PasswordHash {
-    /// Takes the text as it is; [`super::password::is_hash`] says whether it is one.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The PHC string.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PasswordHash(hidden)")
-    }
 }

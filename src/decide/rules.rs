@@ -130,6 +130,24 @@ impl Rules {
         named.iter().filter_map(problem).collect()
     }
 
+    /// The same rules with another one for a class, by its index, to try; `None` when the class is not
+    /// reported.
+    ///
+    /// # Errors
+    /// When the rule would make no sense.
+    pub fn with_override(
+        &self,
+        class: usize,
+        name: &str,
+        over: &RuleOverride,
+    ) -> Option<Result<Self, Vec<RuleProblem>>> {
+        let mut rules = self.clone();
+        let rule = &mut rules.by_class.get_mut(class)?.as_mut()?.rule;
+        apply(rule, over);
+        let problems = check(name, rule);
+        Some(if problems.is_empty() { Ok(rules) } else { Err(problems) })
+    }
+
     /// The same rules for a recording in which only `windows` windows fit: no rule asks for more
     /// hits than there are windows.
     pub fn for_short_recording(mut self, windows: u32) -> Self {

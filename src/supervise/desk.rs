@@ -16,7 +16,7 @@ use crate::correct::ColourModel;
 use crate::dashboard::house::{
     AlertFigures, CorrectedPhoto, EventQuestion, Figures, House, Preview, Refused,
 };
-use crate::decide::{ClassRule, Rules};
+use crate::decide::{ClassRule, RuleOverride, Rules};
 use crate::hear::SoundModel;
 use crate::signal::{Command, SourceName, Timestamp};
 use crate::spectrogram::{FilterBank, Image, palette};
@@ -293,28 +293,16 @@ fn filter(question: EventQuestion) -> Result<EventFilter, Refused> {
 
 /// The rules with other thresholds for one class.
 fn changed(rules: &Rules, class: usize, question: &Preview) -> Result<Rules, Refused> {
-    let mut rules = rules.clone();
-    let Some(Some(ClassRule { rule, .. })) = rules.by_class.get_mut(class) else {
-        let name = &question.class;
-        return Err(Refused::NotFound(format!(
-            "{name} is not reported: name it in detection.classes"
-        )));
-    };
-    rule.on = question.on.unwrap_or(rule.on);
-    rule.off = question.off.unwrap_or(rule.off.min(rule.on));
-    rule.hits = question.hits.unwrap_or(rule.hits);
-    rule.of = question.windows.unwrap_or(rule.of.max(rule.hits));
-    let bad = |what: &str| Err(Refused::Bad(what.to_owned()));
-    if !(0.0..=1.0).contains(&rule.on) {
-        return bad("on: allowed is 0 to 1");
-    }
-    if !(0.0..=rule.on).contains(&rule.off) {
-        return bad("off: allowed is 0 to `on`");
-    }
-    if !(1..=64).contains(&rule.of) || !(1..=rule.of).contains(&rule.hits) {
-        return bad("of: allowed is 1 to 64; hits: 1 to `of`");
-    }
-    Ok(rules)
+    let Preview { class: name, on, off, hits, windows: of, .. } = question;
+    let (on, off, hits, of) = (*on, *off, *hits, *of);
+    let over = RuleOverride { on, off, hits, of, ..RuleOverride::default() };
+    let unreported =
+        || Refused::NotFound(format!("{name} is not reported: name it in detection.classes"));
+    let changed = rules.with_override(class, name, &over).ok_or_else(unreported)?;
+    changed.map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Refused::Bad(problems.join("; "))
+    })
 }
 
 fn figures(status: NodeStatus) -> Figures {

@@ -123,9 +123,9 @@ struct Daemon {
     known: Arc<Known>,
     told: Told,
     started: Timestamp,
+    dashboard: Option<Dashboard>,
     // Let go of at the end, in this order. Without them, because the state folder could not be
     // written to, they are tried again.
-    dashboard: Option<Dashboard>,
     answering: Option<Answering>,
     lock: Option<FolderLock>,
     folder_at: Instant,

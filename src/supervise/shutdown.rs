@@ -35,8 +35,9 @@ impl Daemon {
             clipped,
             mut signals,
             dashboard,
-            answering: _answering,
+            // Let go of in the opposite order.
             lock: _lock,
+            answering: _answering,
             ..
         } = self;
         // When asked to end, windows in the queues are not judged any more; what is on is closed.
