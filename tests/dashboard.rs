@@ -415,6 +415,17 @@ fn files_are_worked_on() {
     let by_command = std::fs::read(folder.join("shifted_corrected.jpg")).expect("written");
     assert!(by_command == corrected.body, "the same photo is corrected differently");
 
+    // Small as a file, and too large in memory: nothing of it is decoded.
+    let vast = folder.join("vast.png");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "color=c=red:s=6000x5000", "-frames:v", "1"])
+        .arg(&vast)
+        .status();
+    assert!(made.expect("ffmpeg is needed").success());
+    let refused = house.upload("/api/correct", &vast);
+    assert_eq!(refused.status, 413, "{}", refused.headers);
+    assert!(refused.json()["error"].as_str().expect("words").contains("6000x5000"));
+
     let noise = folder.join("noise");
     std::fs::write(&noise, [7_u8; 5_000]).expect("written");
     let empty = folder.join("empty");
