@@ -115,7 +115,7 @@ const HOMES: [(&str, &str); 36] = [
     ("plotters", "src/chart/canvas.rs"),
     ("csv", "src/data/columns.rs"),
     ("zip", "src/train/starting.rs"),
-    ("pulp", "src/train/fit/"),
+    ("pulp", "src/network/depthwise.rs|src/train/fit/"),
     ("rayon", "src/train/fit/"),
     ("safetensors", "src/train/"),
     ("tract_onnx", "src/network/"),

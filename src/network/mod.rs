@@ -2,7 +2,8 @@
 //! sound or colour; the only home of tract and of the ONNX format.
 
 mod artifact;
-mod channels_last;
+mod depthwise;
+mod engine_ops;
 mod head;
 pub mod layers;
 mod memory;
@@ -10,6 +11,7 @@ pub mod metrics;
 mod runner;
 
 pub use artifact::{Activation, Artifact, Metadata, ModelError, wrap};
+pub(crate) use depthwise::{Depthwise, meeting};
 pub use head::{HeadError, Headless, Linear};
 pub use layers::{Layers, LayersError, Node, Op, Shape, Weight, Window};
 pub use memory::Memory;

@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::artifact::ModelError;
-use super::channels_last;
+use super::engine_ops;
 
 /// A network ready to run; cheap to clone.
 #[derive(Clone)]
@@ -104,7 +104,7 @@ impl Session {
 
 fn optimise(model: InferenceModel) -> TractResult<TypedModel> {
     let mut model = model.into_typed()?.into_decluttered()?;
-    channels_last::rewrite(&mut model)?;
+    engine_ops::rewrite(&mut model)?;
     model.into_optimized()
 }
 

@@ -4,7 +4,7 @@ use super::graph::{Graph, Step, Work};
 use super::pool::global_mean_backward;
 use super::sums::fold;
 use super::tape::{Tape, put};
-use super::{elementwise, linear};
+use super::{depthwise, elementwise, linear};
 
 /// Gradients on their way.
 struct Gradients<'a> {
@@ -39,7 +39,7 @@ impl Gradients<'_> {
         match &step.work {
             Work::Conv(conv) => self.trained(step, dy, |x, w, dy, dx| conv.backward(x, w, dy, dx)),
             Work::Depthwise(conv) => {
-                self.trained(step, dy, |x, w, dy, dx| conv.backward(x, w, dy, dx));
+                self.trained(step, dy, |x, w, dy, dx| depthwise::backward(conv, x, w, dy, dx));
             }
             Work::Linear => {
                 let features = self.tape.input(step).len() / self.tape.images;

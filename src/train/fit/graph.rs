@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use super::activation::Activation;
 use super::conv::Conv;
-use super::depthwise::Depthwise;
 use super::norm::Norm;
 use super::pool::{Kind, Pool};
 use super::tape::Tape;
-use crate::network::{Layers, LayersError, Node, Op, Shape};
+use crate::network::{Depthwise, Layers, LayersError, Node, Op, Shape};
 
 /// A network whose values and weights have numbers.
 #[derive(Debug, Clone)]

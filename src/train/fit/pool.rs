@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::sliding::meeting;
-use crate::network::{Shape, Window};
+use crate::network::{Shape, Window, meeting};
 
 /// Pooling of images of one shape.
 #[derive(Debug, Clone)]

@@ -1,20 +1,4 @@
-//! Where a sliding window meets the image: the arithmetic that all windowed steps share.
-
-use std::ops::Range;
-
-/// The places `o` in `0..places` at which `o * stride + tap` lies in an image of `size` behind
-/// `before` added cells. The first of them meets the cell `first * stride + tap - before`.
-pub(super) fn meeting(
-    places: usize,
-    size: usize,
-    stride: usize,
-    before: usize,
-    tap: usize,
-) -> Range<usize> {
-    let end = (size + before).saturating_sub(tap).div_ceil(stride).min(places);
-    let start = before.saturating_sub(tap).div_ceil(stride).min(end);
-    start..end
-}
+//! What all windowed steps share.
 
 /// Splits `rows` images' worth of values, mutable or absent, into as many parts as there are.
 pub(super) fn parts_mut(

@@ -3,7 +3,7 @@
 use super::graph::{Graph, Step, Work};
 use super::norm::{Moments, Norm};
 use super::pool::global_mean;
-use super::{elementwise, linear};
+use super::{depthwise, elementwise, linear};
 
 /// How a batch is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Tape {
         let [first, second] = graph.weights(step);
         match &step.work {
             Work::Conv(conv) => conv.forward(x, first, second, y),
-            Work::Depthwise(conv) => conv.forward(x, first, second, y),
+            Work::Depthwise(conv) => depthwise::forward(conv, x, first, second, y),
             Work::Norm { norm, .. } => self.normalise(graph, step, norm, y),
             Work::Activation(activation) => activation.forward(x, y),
             Work::Add => elementwise::add(&inputs, y),
