@@ -9,7 +9,7 @@ use tract_onnx::tract_core::ops::nn::DataFormat;
 use tract_onnx::tract_hir::internal::*;
 
 use super::depthwise::Depthwise;
-use super::layers::Window;
+use super::layers::{Shape, Window};
 
 /// Puts our own steps into `model`, in place; its outputs stay the same.
 pub(super) fn rewrite(model: &mut TypedModel) -> TractResult<()> {
@@ -34,16 +34,15 @@ fn depthwise(model: &TypedModel, id: usize) -> TractResult<Option<DepthwiseOp>> 
         && conv.group == pool.output_channels
         && conv.q_params.is_none()
         && conv.kernel_fmt == KernelFormat::OIHW
-        && pool.data_format == DataFormat::NCHW
+        && matches!(pool.data_format, DataFormat::NCHW | DataFormat::CHW)
         && pool.dilations().iter().all(|&dilation| dilation == 1);
-    let [image, output] = [image, id.into()].map(|outlet| model.outlet_fact(outlet));
-    let (image, output) = (image?, output?);
+    let (image, output) = (model.outlet_fact(image)?, model.outlet_fact(id.into())?);
     let weights = [kernel, bias].map(|outlet| constant(model, outlet));
     let ([Some(weights), Some(bias)], true) = (weights, is_depthwise) else { return Ok(None) };
-    let shapes = (image.shape.as_concrete(), output.shape.as_concrete());
-    let (Some(&[1, channels, rows, columns]), Some(&[1, _, out_rows, out_columns])) = shapes else {
+    let (Some(input), Some(places)) = (one_image(image), one_image(output)) else {
         return Ok(None);
     };
+    let [channels, rows, columns] = input;
     let padding = pool.computed_padding(&[rows, columns]);
     let (&[kernel_rows, kernel_columns], [of_rows, of_columns]) =
         (pool.kernel_shape.as_slice(), padding.as_slice())
@@ -62,9 +61,19 @@ fn depthwise(model: &TypedModel, id: usize) -> TractResult<Option<DepthwiseOp>> 
     let fits = image.datum_type == f32::datum_type()
         && weights.len() == channels * kernel_rows * kernel_columns
         && bias.len() == channels;
-    let (input, output) = ([channels, rows, columns], [channels, out_rows, out_columns]);
-    let plan = Depthwise::new(window, input, output);
-    Ok(fits.then_some(DepthwiseOp { plan, weights, bias }))
+    let plan = Depthwise::new(window, input, places);
+    let shape = output.shape.as_concrete().unwrap_or_default().into();
+    Ok(fits.then_some(DepthwiseOp { plan, weights, bias, shape }))
+}
+
+/// Channels, rows and columns of one image; tract leaves out the axis of the images where it can.
+fn one_image(fact: &TypedFact) -> Option<Shape> {
+    match fact.shape.as_concrete()? {
+        &[channels, rows, columns] | &[1, channels, rows, columns] => {
+            Some([channels, rows, columns])
+        }
+        _ => None,
+    }
 }
 
 /// The values of a constant of 32-bit floats.
@@ -74,12 +83,14 @@ fn constant(model: &TypedModel, outlet: OutletId) -> Option<Vec<f32>> {
     Some(values.as_slice::<f32>().ok()?.to_vec())
 }
 
-/// A depthwise convolution of an image of `1 x channels x rows x columns`.
+/// A depthwise convolution of one image.
 #[derive(Debug, Clone, PartialEq)]
 struct DepthwiseOp {
     plan: Depthwise,
     weights: Vec<f32>,
     bias: Vec<f32>,
+    /// Of what comes out: `channels x rows x columns`, perhaps behind a 1.
+    shape: TVec<usize>,
 }
 
 impl Eq for DepthwiseOp {}
@@ -98,8 +109,7 @@ impl EvalOp for DepthwiseOp {
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let image = args_1!(inputs);
         let image = image.try_as_plain_ram()?;
-        let [channels, rows, columns] = self.plan.output();
-        let mut output = Tensor::zero::<f32>(&[1, channels, rows, columns])?;
+        let mut output = Tensor::zero::<f32>(&self.shape)?;
         let mut values = output.try_as_plain_ram_mut()?;
         let values = values.as_slice_mut::<f32>()?;
         let work = &mut self.plan.workspace();
@@ -110,9 +120,7 @@ impl EvalOp for DepthwiseOp {
 
 impl TypedOp for DepthwiseOp {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [channels, rows, columns] = self.plan.output();
-        let kinds = inputs.iter().map(|fact| fact.datum_type.fact([1, channels, rows, columns]));
-        Ok(kinds.collect())
+        Ok(inputs.iter().map(|fact| fact.datum_type.fact(&self.shape)).collect())
     }
 
     as_op!();
@@ -161,15 +169,27 @@ mod tests {
         outputs[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
     }
 
+    fn read(mut bytes: &[u8]) -> TypedModel {
+        let model = tract_onnx::onnx().model_for_read(&mut bytes).unwrap();
+        model.into_typed().unwrap().into_decluttered().unwrap()
+    }
+
+    fn count(model: &TypedModel) -> usize {
+        model.nodes.iter().filter(|node| node.op_is::<DepthwiseOp>()).count()
+    }
+
+    #[test]
+    fn all_of_the_shipped_network_are_ours() {
+        let mut model = read(include_bytes!("../../models/sound.onnx"));
+        rewrite(&mut model).unwrap();
+        assert_eq!(count(&model.into_optimized().unwrap()), 15);
+    }
+
     #[test]
     fn depthwise_convolutions_are_ours_and_come_to_the_same() {
-        let model = tract_onnx::onnx().model_for_read(&mut network().as_slice()).unwrap();
-        let plain = model.into_typed().unwrap().into_decluttered().unwrap();
+        let plain = read(&network());
         let mut ours = plain.clone();
         rewrite(&mut ours).unwrap();
-        let count = |model: &TypedModel| {
-            model.nodes.iter().filter(|node| node.op_is::<DepthwiseOp>()).count()
-        };
         assert_eq!((count(&plain), count(&ours)), (0, 2));
         assert_eq!(count(&ours.clone().into_optimized().unwrap()), 2);
         let (expected, found) = (outputs(plain), outputs(ours));
