@@ -1,7 +1,7 @@
 //! Steps that the engine leaves to us: depthwise convolutions.
 //!
 //! tract has vectors for those of stride 1 whose rows are long, and works value by value otherwise.
-//! On the shipped network they took a third of the time; by [`Depthwise`] they take a sixth.
+//! On the shipped network they took a third of the time; by [`Depthwise`] they take half of that.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat};
@@ -58,12 +58,17 @@ fn depthwise(model: &TypedModel, id: usize) -> TractResult<Option<DepthwiseOp>> 
     };
     // One bias for all channels is written without an axis.
     let bias = if bias.len() == 1 { bias.repeat(channels) } else { bias };
+    let sizes = window.kernel.into_iter().chain(window.stride).chain(input).chain(places);
     let fits = image.datum_type == f32::datum_type()
         && weights.len() == channels * kernel_rows * kernel_columns
-        && bias.len() == channels;
+        && bias.len() == channels
+        && sizes.min() > Some(0);
+    if !fits {
+        return Ok(None);
+    }
     let plan = Depthwise::new(window, input, places);
     let shape = output.shape.as_concrete().unwrap_or_default().into();
-    Ok(fits.then_some(DepthwiseOp { plan, weights, bias, shape }))
+    Ok(Some(DepthwiseOp { plan, weights, bias, shape }))
 }
 
 /// Channels, rows and columns of one image; tract leaves out the axis of the images where it can.
