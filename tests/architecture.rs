@@ -138,7 +138,7 @@ const HOMES: [(&str, &str); 36] = [
 ];
 
 /// Modules without clock, I/O, threads or logging, and what would show them.
-const PURE: [&str; 20] = [
+const PURE: [&str; 21] = [
     "src/alert/notice.rs",
     "src/alert/rules.rs",
     "src/alert/schedule.rs",
@@ -151,6 +151,7 @@ const PURE: [&str; 20] = [
     "src/chart/",
     "src/data/degrade.rs",
     "src/data/takes.rs",
+    "src/network/depthwise.rs",
     "src/network/metrics.rs",
     "src/network/layers/",
     "src/train/augment.rs",

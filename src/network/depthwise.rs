@@ -5,11 +5,9 @@
 //! memory, and the whole convolution is a few long loops of vectors. The engine and the training
 //! both convolve by this.
 
-use std::ops::Range;
-
 use pulp::{Arch, Simd, WithSimd};
 
-use super::layers::{Shape, Window};
+use super::layers::{Shape, Window, meeting};
 
 /// Vectors of places that are summed together, so that the adders have something to do while one
 /// sum waits for itself.
@@ -167,20 +165,6 @@ impl Depthwise {
     ) {
         Arch::new().dispatch(Forward { of: self, image, weights, bias, work, output });
     }
-}
-
-/// The places `o` in `0..places` at which `o * stride + tap` lies in an image of `size` behind
-/// `before` added cells. The first of them meets the cell `first * stride + tap - before`.
-pub(crate) fn meeting(
-    places: usize,
-    size: usize,
-    stride: usize,
-    before: usize,
-    tap: usize,
-) -> Range<usize> {
-    let end = (size + before).saturating_sub(tap).div_ceil(stride).min(places);
-    let start = before.saturating_sub(tap).div_ceil(stride).min(end);
-    start..end
 }
 
 /// Every second cell, from the first on: pair by pair, which becomes vectors.

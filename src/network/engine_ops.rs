@@ -98,6 +98,7 @@ struct DepthwiseOp {
     shape: TVec<usize>,
 }
 
+// tract wants it, to find steps that are the same.
 impl Eq for DepthwiseOp {}
 
 impl Op for DepthwiseOp {

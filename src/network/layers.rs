@@ -10,6 +10,7 @@ mod write;
 use std::collections::BTreeMap;
 
 pub use shape::Shape;
+pub(crate) use shape::meeting;
 
 /// A network from one image to one vector of values.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,8 +11,9 @@ pub mod metrics;
 mod runner;
 
 pub use artifact::{Activation, Artifact, Metadata, ModelError, wrap};
-pub(crate) use depthwise::{Depthwise, meeting};
+pub(crate) use depthwise::Depthwise;
 pub use head::{HeadError, Headless, Linear};
+pub(crate) use layers::meeting;
 pub use layers::{Layers, LayersError, Node, Op, Shape, Weight, Window};
 pub use memory::Memory;
 pub use runner::{Network, Session};

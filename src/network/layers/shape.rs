@@ -1,6 +1,7 @@
 //! The shapes of all values of a network, and with that the proof that it fits together.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Layers, LayersError, Node, Op, Window};
 
@@ -50,6 +51,20 @@ impl Layers {
             _ => Err(misfit(node, &format!("its output would be {shape:?}"))),
         }
     }
+}
+
+/// The places `o` in `0..places` at which `o * stride + tap` lies in an image of `size` behind
+/// `before` added cells. The first of them meets the cell `first * stride + tap - before`.
+pub(crate) fn meeting(
+    places: usize,
+    size: usize,
+    stride: usize,
+    before: usize,
+    tap: usize,
+) -> Range<usize> {
+    let end = (size + before).saturating_sub(tap).div_ceil(stride).min(places);
+    let start = before.saturating_sub(tap).div_ceil(stride).min(end);
+    start..end
 }
 
 fn misfit(node: &Node, why: &str) -> LayersError {

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Panels, Rows, add_outer};
-use super::sliding::{parts_mut, sum};
+use super::shards::{parts_mut, sum};
 use crate::network::{Shape, Window, meeting};
 
 /// Images whose gradients are summed by one thread: fixed, so that sums do not depend on how many

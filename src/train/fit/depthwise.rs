@@ -3,7 +3,7 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::sliding::{parts_mut, sum};
+use super::shards::{parts_mut, sum};
 use super::sums::fold;
 use crate::network::Depthwise;
 

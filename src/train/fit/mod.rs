@@ -19,7 +19,7 @@ mod optimiser;
 mod pool;
 mod prefetch;
 mod settings;
-mod sliding;
+mod shards;
 mod sums;
 mod tape;
 mod trainer;

@@ -1,4 +1,4 @@
-//! What all windowed steps share.
+//! Batches split among threads, and what comes back from them.
 
 /// Splits `rows` images' worth of values, mutable or absent, into as many parts as there are.
 pub(super) fn parts_mut(
