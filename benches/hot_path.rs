@@ -30,7 +30,7 @@ fn noise(samples: u32) -> Vec<f32> {
 /// A window of noise.
 fn window(recipe: &Recipe) -> Slide {
     let (mut stft, mut maker) = (PowerStft::new(recipe), ColumnMaker::new(recipe));
-    let mut slide = Slide::new(recipe.bands, recipe.hop_columns(HOP_S));
+    let mut slide = Slide::new(recipe.channels, recipe.hop_columns(HOP_S));
     stft.push(&noise(SECONDS * recipe.sample_rate_hz), |power| {
         slide.push(maker.column(power));
     });

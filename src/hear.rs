@@ -38,6 +38,8 @@ pub enum LoadError {
     Invalid { name: String, error: ModelError },
     #[error("model {name}: {error}")]
     Recipe { name: String, error: RecipeError },
+    #[error("model {name}: its network takes {network} channels, its recipe makes {recipe}")]
+    Channels { name: String, network: usize, recipe: usize },
     #[error("model {name} is for the task {task:?}, needed is \"sound\"")]
     Task { name: String, task: String },
     #[error("model {name}: the metadata `hearken.decision` is wrong: {why}")]
@@ -87,6 +89,10 @@ impl SoundModel {
             .map_err(|problems| decision(join(&problems)))?;
         let digest = artifact.digest.as_str().into();
         let network = artifact.into_network().map_err(invalid)?;
+        if network.channels() != recipe.channels {
+            let (network, recipe) = (network.channels(), recipe.channels);
+            return Err(LoadError::Channels { name: name(), network, recipe });
+        }
         Ok(Self {
             network,
             activation: metadata.activation,
@@ -149,10 +155,7 @@ pub struct Judge {
 impl Judge {
     /// One score a class, 0 to 1.
     pub fn scores(&mut self, image: &Image) -> Result<Vec<f32>, ModelError> {
-        let mut values = match self.rows {
-            RowOrder::LowestFirst => self.session.run_rows(image.rows().rev())?,
-            RowOrder::HighestFirst => self.session.run_rows(image.rows())?,
-        };
+        let mut values = self.session.run_rows(image.rows_in(self.rows))?;
         match self.activation {
             Activation::Softmax => softmax(&mut values),
             Activation::Sigmoid => {

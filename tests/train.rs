@@ -194,6 +194,8 @@ fn a_whole_network_begins_from_nothing_and_another_goes_on_from_it() {
     let data_path = text(data.path());
     let shipped = std::fs::read_to_string(repository("models/sound.recipe.json")).expect("recipe");
     std::fs::write(path("fine.json"), shipped.replace("705", "352")).expect("written");
+    let finest = shipped.replace(r#""channels": 1"#, r#""channels": 3"#);
+    std::fs::write(path("finest.json"), finest).expect("written");
     std::fs::write(path("bad.json"), "{}").expect("written");
     let (first, second) = (path("first.onnx"), path("second.onnx"));
     let (fine, bad) = (path("fine.json"), path("bad.json"));
@@ -220,6 +222,24 @@ fn a_whole_network_begins_from_nothing_and_another_goes_on_from_it() {
     assert_eq!(model["recipe"]["hop"], 352, "the recipe goes with the network");
     let (label, _) = heard(&second, &text(&data.path().join("siren/take 0.wav")));
     assert!(["high_beep", "low_beep", "siren"].contains(&label.as_str()));
+
+    // Three channels: what is drawn is what is heard, and a grey picture is refused.
+    let (third, finest) = (path("third.onnx"), path("finest.json"));
+    let begun = ["--architecture", "dense", "--recipe", &finest, "--out", &third];
+    let strided = ["--architecture", "mn04-strided", "--recipe", &finest, "--out", &third];
+    let (code, _, error) = run(&strided);
+    assert!(code == 2 && error.contains("mn04-strided"), "{code}: {error}");
+    let (code, _, error) = run(&begun);
+    assert_eq!(code, 0, "{error}");
+    let sound = text(&data.path().join("siren/take 0.wav"));
+    let (colour, grey) = (path("colour.png"), path("grey.png"));
+    for (model, picture) in [(&third, &colour), (&second, &grey)] {
+        let (code, _, error) = outcome(["spectrogram", "--model", model, &sound, "--out", picture]);
+        assert_eq!(code, 0, "{error}");
+        assert_eq!(heard(model, picture), heard(model, &sound));
+    }
+    let (code, _, error) = outcome(["classify", "--model", &third, &grey]);
+    assert!(code != 0 && error.contains("grey.png") && error.contains("3"), "{code}: {error}");
 }
 
 #[test]

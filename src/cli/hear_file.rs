@@ -61,6 +61,11 @@ impl Plan {
         let bytes = read_image(path)?;
         let image =
             Image::from_png(&bytes).map_err(|error| HearError::Image { path: name(), error })?;
+        let (found, wanted) = (image.channels(), self.model.recipe.channels);
+        if found != wanted {
+            let error = ImageError::Channels { found, wanted };
+            return Err(HearError::Image { path: name(), error });
+        }
         let scores =
             judge.scores(&image).map_err(|error| HearError::Network { path: name(), error })?;
         Ok(Verdict { scores, events: Vec::new(), incomplete: None })

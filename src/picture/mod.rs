@@ -9,5 +9,5 @@ mod png;
 mod view;
 
 pub use photo::{Format, Photo, PhotoError, Samples};
-pub use png::{PngError, decode_grey, encode_grey, encode_rgb};
+pub use png::{PngError, decode, encode_grey, encode_rgb};
 pub use view::{Crop, View};

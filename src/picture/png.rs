@@ -46,18 +46,24 @@ fn encode(
     Ok(bytes)
 }
 
-/// The pixels of a grey PNG of 8 bits and this size, row by row from the top. The size is checked
-/// before anything is decoded.
-pub fn decode_grey(bytes: &[u8], width: u32, height: u32) -> Result<Vec<u8>, PngError> {
+/// The pixels of a PNG of 8 bits and this size, row by row from the top, with how many values each
+/// has: 1 (grey) or 3 (red, green and blue). The size is checked before anything is decoded.
+pub fn decode(bytes: &[u8], width: u32, height: u32) -> Result<(usize, Vec<u8>), PngError> {
     let unreadable = |error: image::ImageError| PngError::Unreadable(error.to_string());
     let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(unreadable)?;
     let (found_width, found_height) = decoder.dimensions();
     let color = decoder.color_type();
-    if (found_width, found_height) != (width, height) || color != ColorType::L8 {
+    let channels = match color {
+        ColorType::L8 => Some(1),
+        ColorType::Rgb8 => Some(3),
+        _ => None,
+    };
+    let channels = channels.filter(|_| (found_width, found_height) == (width, height));
+    let Some(channels) = channels else {
         let (width, height, color) = (found_width, found_height, format!("{color:?}"));
         return Err(PngError::Shape { width, height, color });
-    }
-    let mut pixels = vec![0; width as usize * height as usize];
+    };
+    let mut pixels = vec![0; channels * width as usize * height as usize];
     decoder.read_image(&mut pixels).map_err(unreadable)?;
-    Ok(pixels)
+    Ok((channels, pixels))
 }

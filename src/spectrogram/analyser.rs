@@ -23,7 +23,7 @@ pub struct InputFormat {
 /// What the stream gives at every hop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slice {
-    /// End of the newest column, in seconds since the stream's first frame; lost frames count.
+    /// End of the newest spectrum, in seconds since the stream's first frame; lost frames count.
     pub end_s: f64,
     /// Level of the audio since the last slice, in dBFS (RMS against 1.0); digital silence is
     /// negative infinity.
@@ -58,15 +58,18 @@ pub struct Analyser {
     resampled: Vec<f32>,
 }
 
-/// Where the columns go.
+/// Where the spectra go.
 struct Progress {
     slide: Slide,
+    /// Samples from one spectrum to the next.
     hop: usize,
     sample_rate_hz: f64,
-    hop_columns: usize,
-    /// Columns since the stream began: those that stand for a gap included.
-    columns: u64,
-    /// Where column 0 would lie, by the columns since the last gap.
+    /// Spectra from one slice to the next, and of a window.
+    slice: usize,
+    window: u64,
+    /// Spectra since the stream began: those that stand for a gap included.
+    spectra: u64,
+    /// Where spectrum 0 would lie, by the spectra since the last gap.
     origin_s: f64,
     since_slice: usize,
     /// A window has been shown since the last start.
@@ -74,13 +77,13 @@ struct Progress {
     levels: Levels,
 }
 
-/// The loudness of the stream, hop by hop: a column's own hop is counted with that column, so
+/// The loudness of the stream, hop by hop: a spectrum's own hop is counted with it, so
 /// that levels do not depend on how the input was chunked.
 struct Levels {
     hop: usize,
     /// Sum of squares and count of each hop that no slice has taken yet, oldest first.
     hops: VecDeque<(f64, usize)>,
-    /// Level of each slice in the last window, with the column it ended at.
+    /// Level of each slice in the last window, with the spectrum it ended at.
     recent: VecDeque<(u64, f32)>,
 }
 
@@ -97,12 +100,13 @@ impl Levels {
         }
     }
 
-    /// The level of the next `hops` hops (RMS in dBFS), which end at column `end`.
-    fn take(&mut self, hops: usize, end: u64) -> f32 {
+    /// The level of the next `hops` hops (RMS in dBFS), which end at spectrum `end` of windows of
+    /// `window` spectra.
+    fn take(&mut self, hops: usize, end: u64, window: u64) -> f32 {
         let taken = self.hops.drain(..hops.min(self.hops.len()));
         let (energy, count) = taken.fold((0.0, 0), |sum, hop| (sum.0 + hop.0, sum.1 + hop.1));
         let level_dbfs = (10.0 * (energy / count.max(1) as f64).log10()) as f32;
-        let oldest = end.saturating_sub(Image::SIDE as u64);
+        let oldest = end.saturating_sub(window);
         self.recent.push_back((end, level_dbfs));
         while self.recent.front().is_some_and(|&(end, _)| end <= oldest) {
             self.recent.pop_front();
@@ -123,20 +127,22 @@ impl Analyser {
         format: InputFormat,
         hop_columns: usize,
     ) -> Result<Self, SpectrogramError> {
+        let hop = recipe.spectrum_hop();
         Ok(Self {
             stft: PowerStft::new(recipe),
             columns: ColumnMaker::new(recipe),
             resampler: resampler(recipe, format)?,
             progress: Progress {
-                slide: Slide::new(recipe.bands, hop_columns),
-                hop: recipe.hop,
+                slide: Slide::new(recipe.channels, hop_columns),
+                hop,
                 sample_rate_hz: f64::from(recipe.sample_rate_hz),
-                hop_columns: hop_columns.max(1),
-                columns: 0,
+                slice: recipe.channels * hop_columns.max(1),
+                window: (recipe.channels * recipe.columns) as u64,
+                spectra: 0,
                 origin_s: 0.0,
                 since_slice: 0,
                 shown: false,
-                levels: Levels { hop: recipe.hop, hops: VecDeque::new(), recent: VecDeque::new() },
+                levels: Levels { hop, hops: VecDeque::new(), recent: VecDeque::new() },
             },
             recipe: recipe.clone(),
             format,
@@ -166,14 +172,14 @@ impl Analyser {
         self.frames += lost_frames;
         let seconds = self.frames as f64 / f64::from(self.format.sample_rate_hz.max(1));
         let due = seconds * self.progress.sample_rate_hz / self.progress.hop as f64;
-        let missing = (due.round() as u64).saturating_sub(self.progress.columns);
-        if missing >= Image::SIDE as u64 {
+        let missing = (due.round() as u64).saturating_sub(self.progress.spectra);
+        if missing >= self.progress.window {
             self.progress.skip(missing);
         } else {
             let silence = vec![0; self.recipe.bands];
             (0..missing).for_each(|_| self.progress.take(&silence, sink));
         }
-        // Columns are whole and gaps are not: what is left of the difference must not add up.
+        // Spectra are whole and gaps are not: what is left of the difference must not add up.
         self.progress.origin_s = seconds - self.progress.seconds();
         // The same rates as before: this can't fail where `new` did not.
         if let Ok(fresh) = resampler(&self.recipe, self.format) {
@@ -182,7 +188,7 @@ impl Analyser {
         self.progress.levels.hops.clear();
     }
 
-    /// Ends the stream. If columns have come that no window has shown, a last one shows them: the
+    /// Ends the stream. If spectra have come that no window has shown, a last one shows them: the
     /// last 227 columns, or fewer followed by silence when there never were as many.
     pub fn finish(mut self, sink: &mut impl FnMut(Slice)) {
         self.end_segment(sink);
@@ -207,22 +213,22 @@ impl Analyser {
 }
 
 impl Progress {
-    fn take(&mut self, column: &[u8], sink: &mut impl FnMut(Slice)) {
-        let window_due = self.slide.push(column);
-        self.columns += 1;
+    fn take(&mut self, spectrum: &[u8], sink: &mut impl FnMut(Slice)) {
+        let window_due = self.slide.push(spectrum);
+        self.spectra += 1;
         self.since_slice += 1;
-        if window_due || (!self.slide.has_shown() && self.since_slice >= self.hop_columns) {
+        if window_due || (!self.slide.has_shown() && self.since_slice >= self.slice) {
             self.emit(window_due, sink);
         }
     }
 
-    /// Length of all columns.
+    /// Length of all spectra.
     fn seconds(&self) -> f64 {
-        (self.columns * self.hop as u64) as f64 / self.sample_rate_hz
+        (self.spectra * self.hop as u64) as f64 / self.sample_rate_hz
     }
 
     fn emit(&mut self, with_window: bool, sink: &mut impl FnMut(Slice)) {
-        let level_dbfs = self.levels.take(self.since_slice, self.columns);
+        let level_dbfs = self.levels.take(self.since_slice, self.spectra, self.window);
         let first = with_window && !self.shown;
         self.shown |= with_window;
         sink(Slice {
@@ -235,10 +241,10 @@ impl Progress {
         self.since_slice = 0;
     }
 
-    fn skip(&mut self, columns: u64) {
+    fn skip(&mut self, spectra: u64) {
         self.slide.reset();
         self.shown = false;
-        self.columns += columns;
+        self.spectra += spectra;
         self.since_slice = 0;
     }
 }

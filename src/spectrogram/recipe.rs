@@ -19,7 +19,7 @@ pub struct Recipe {
     pub fft_len: usize,
     /// Samples of the symmetric Hann window, centred in the frame; at most `fft_len`.
     pub window_len: usize,
-    /// Samples from one column to the next; at most half a window, so that none goes unseen.
+    /// Samples from one column of the image to the next.
     pub hop: usize,
     /// Rows of the image: triangular bands of height 1, equally spaced on
     /// `mel = 1127 ln(1 + f / 700)` (the scale of HTK and Kaldi).
@@ -36,7 +36,8 @@ pub struct Recipe {
     pub max_db: f32,
     /// Columns of the image.
     pub columns: usize,
-    /// Image channels.
+    /// Image channels: 1, or 3 for images that are three times as fine in time. A column then
+    /// holds three spectra, the earliest in the first channel. `hop` is a multiple of it.
     pub channels: usize,
     /// The row of the network's input that holds the lowest band.
     pub rows: RowOrder,
@@ -80,6 +81,11 @@ impl Recipe {
         Sha256::digest(self.text()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Samples from one spectrum to the next; at most half a window, so that none goes unseen.
+    pub fn spectrum_hop(&self) -> usize {
+        self.hop / self.channels.max(1)
+    }
+
     /// Length of one window (all columns) in seconds.
     pub fn window_s(&self) -> f64 {
         (self.columns * self.hop) as f64 / f64::from(self.sample_rate_hz)
@@ -94,6 +100,7 @@ impl Recipe {
     fn check(&self) -> Result<(), RecipeError> {
         let Self { sample_rate_hz, pre_emphasis, fft_len, window_len, hop, .. } = *self;
         let Self { bands, min_hz, max_hz, power_floor, min_db, max_db, .. } = *self;
+        let channels = self.channels;
         let nyquist_hz = sample_rate_hz as f32 / 2.0;
         let checks = [
             (
@@ -123,12 +130,13 @@ impl Recipe {
             (
                 "hop",
                 hop.to_string(),
-                (1..=window_len / 2).contains(&hop),
-                "1 to half of window_len",
+                (1..=window_len / 2).contains(&(hop / channels.max(1)))
+                    && hop % channels.max(1) == 0,
+                "1 to half of window_len for each channel, and a multiple of channels",
             ),
             ("bands", bands.to_string(), bands == Image::SIDE, "227"),
             ("columns", self.columns.to_string(), self.columns == Image::SIDE, "227"),
-            ("channels", self.channels.to_string(), self.channels == 1, "1"),
+            ("channels", channels.to_string(), [1, 3].contains(&channels), "1 or 3"),
             ("min_hz", min_hz.to_string(), min_hz >= 0.0 && min_hz < max_hz, "0 to under max_hz"),
             ("max_hz", max_hz.to_string(), max_hz <= nyquist_hz, "at most half the sample rate"),
             (
@@ -183,7 +191,7 @@ mod tests {
             ("hop", "0"),
             ("bands", "128"),
             ("columns", "1000000000"),
-            ("channels", "3"),
+            ("channels", "2"),
             ("min_hz", "-1.0"),
             ("max_hz", "17000.0"),
             ("power_floor", "0.0"),

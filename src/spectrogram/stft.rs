@@ -8,7 +8,7 @@ use rustfft::num_complex::Complex32;
 use super::mel::FilterBank;
 use super::recipe::Recipe;
 
-/// Power spectra of a stream of samples, one a hop. Frame k is centred on sample `k * hop` of the
+/// Power spectra of a stream of samples, one a hop (the recipe's [`Recipe::spectrum_hop`]). Frame k is centred on sample `k * hop` of the
 /// pre-emphasised signal; before its beginning and behind its end the signal is reflected (as
 /// `torch.stft` and librosa do with `center=True`). Each frame is computed on its own from the
 /// same samples, so any chunking of the input gives bit-identical frames.
@@ -34,7 +34,7 @@ impl PowerStft {
         let fft = RealFftPlanner::new().plan_fft_forward(recipe.fft_len);
         Self {
             window: hann(recipe.window_len),
-            hop: recipe.hop,
+            hop: recipe.spectrum_hop(),
             pre_emphasis: recipe.pre_emphasis,
             previous: None,
             signal: Vec::new(),

@@ -8,9 +8,10 @@ use super::stft::{ColumnMaker, PowerStft};
 pub struct WindowMaker {
     stft: PowerStft,
     columns: ColumnMaker,
-    /// The columns one after the other, each from the lowest band up.
+    /// The spectra one after the other, each from the lowest band up.
     pixels: Vec<u8>,
     bands: usize,
+    channels: usize,
 }
 
 impl WindowMaker {
@@ -21,6 +22,7 @@ impl WindowMaker {
             columns: ColumnMaker::new(recipe),
             pixels: Vec::new(),
             bands: recipe.bands,
+            channels: recipe.channels,
         }
     }
 
@@ -33,7 +35,7 @@ impl WindowMaker {
         let mut draw = |power: &[f32]| pixels.extend_from_slice(columns.column(power));
         self.stft.push(samples, &mut draw);
         self.stft.finish(&mut draw);
-        Image::from_columns(self.pixels.chunks_exact(self.bands.max(1)))
+        Image::from_spectra(self.channels, self.pixels.chunks_exact(self.bands.max(1)))
     }
 }
 
@@ -44,18 +46,23 @@ mod tests {
 
     #[test]
     fn a_window_is_the_image_that_a_stream_gives() {
-        let recipe = Recipe::parse(include_str!("../../models/sound.recipe.json")).unwrap();
+        let grey = Recipe::parse(include_str!("../../models/sound.recipe.json")).unwrap();
+        let colour = Recipe { channels: 3, window_len: 800, ..grey.clone() };
         let mut random = fastrand::Rng::with_seed(3);
-        let mut maker = WindowMaker::new(&recipe);
-        let window = recipe.columns * recipe.hop;
-        for len in [160_000, window, 70_001, 900, 1] {
+        let window = grey.columns * grey.hop;
+        let lengths = [160_000, window, 70_001, 900, 1];
+        for (recipe, len) in
+            [grey, colour].iter().flat_map(|recipe| lengths.map(|len| (recipe, len)))
+        {
+            let mut maker = WindowMaker::new(recipe);
             let samples: Vec<f32> = (0..len).map(|_| random.f32() - 0.5).collect();
             let format =
                 InputFormat { sample_rate_hz: 32_000, channels: 1, choice: ChannelChoice::Mix };
-            let mut analyser = Analyser::new(&recipe, format, recipe.columns).unwrap();
+            let mut analyser = Analyser::new(recipe, format, recipe.columns).unwrap();
             let mut images = Vec::new();
             analyser.push(&samples, &mut |slice| images.extend(slice.image));
             analyser.finish(&mut |slice| images.extend(slice.image));
+            assert_eq!(images[0].channels(), recipe.channels);
             assert_eq!(images, [maker.image(&samples)], "{len} samples");
         }
     }

@@ -18,7 +18,9 @@ pub enum Architecture {
     /// EfficientAT's mn04 (Schmid et al. 2023), a MobileNetV3-Large of width 0.4, for images of
     /// the recipe that hearken ships: its 227 bands are brought to the 128 that the starting
     /// weights know. Columns are 22 ms apart; the first layer's stride brings them to 44 ms at
-    /// once, and the second block, which did so in the original, keeps them.
+    /// once, and the second block, which did so in the original, keeps them. Images of three
+    /// channels hold columns 7 ms apart: there the first layer steps over all channels and brings
+    /// them to 22 ms, about as in the original, and so does the second block.
     Mn04,
     /// The same for columns about as far apart as in the original, 10 ms, with its strides.
     Mn04Fine,
@@ -66,8 +68,9 @@ const MN04_BANDS: usize = 128;
 /// What black and white pixels are in the starting weights' scale of `(ln(power) + 4.5) / 5`.
 const MN04_RANGE: [f32; 2] = [-1.402_585_1, 2.6];
 
-/// Channels of the stages of [`Architecture::Dense`].
-const DENSE_WIDTHS: [usize; 4] = [48, 64, 128, 192];
+/// Channels of [`Architecture::Dense`]'s first layer, and of its stages.
+const DENSE_STEM: usize = 32;
+const DENSE_WIDTHS: [usize; 3] = [40, 80, 160];
 
 /// Shares of the pixels whose quantiles [`Architecture::Quantiles`] looks for, from either end.
 const QUANTILES: [f32; 6] = [0.0015, 0.004, 0.01, 0.03, 0.1, 0.3];
@@ -75,10 +78,10 @@ const QUANTILES: [f32; 6] = [0.0015, 0.004, 0.01, 0.03, 0.1, 0.3];
 const QUANTILES_WIDTHS: [usize; 2] = [512, 256];
 
 impl Architecture {
-    /// The network with random weights, for images of 227x227 pixels of 0 to 255 (of one channel, or
-    /// for [`Architecture::Quantiles`] red, green and blue) and that many outputs. The same seed gives the same weights.
-    pub fn build(self, outputs: usize, seed: u64) -> Layers {
-        let channels = if self == Self::Quantiles { 3 } else { 1 };
+    /// The network with random weights, for images of 227x227 pixels of 0 to 255 in one channel or
+    /// three ([`Architecture::Quantiles`]: red, green and blue) and that many outputs. The same seed
+    /// gives the same weights.
+    pub fn build(self, channels: usize, outputs: usize, seed: u64) -> Layers {
         let builder = Builder {
             layers: Layers::new([channels, SIDE, SIDE]),
             random: fastrand::Rng::with_seed(seed),
@@ -86,20 +89,25 @@ impl Architecture {
             channels,
         };
         match self {
-            Self::Mn04 => builder.mn04(outputs, [2, 1]),
-            Self::Mn04Fine => builder.mn04(outputs, [2, 2]),
+            Self::Mn04 if channels == 1 => builder.mn04(outputs, [2, 2], [2, 1]),
+            Self::Mn04 => builder.mn04(outputs, [2, 1], [2, 2]),
+            Self::Mn04Fine => builder.mn04(outputs, [2, 2], [2, 2]),
             Self::Dense => builder.dense(outputs),
             Self::Quantiles => builder.quantiles(outputs),
         }
     }
 }
 
-/// Changes starting weights, by name, to what this plan wants of them.
-pub(super) fn adapt(architecture: Architecture, found: &mut BTreeMap<String, Weight>) {
+/// Changes starting weights, by name, to what this plan wants of them for images of `channels`.
+pub(super) fn adapt(
+    architecture: Architecture,
+    channels: usize,
+    found: &mut BTreeMap<String, Weight>,
+) {
     if architecture == Architecture::Mn04
         && let Some(kernel) = found.get_mut("features.0.0.weight")
     {
-        stem_at_22_ms(kernel);
+        if channels == 1 { stem_at_22_ms(kernel) } else { stem_at_7_ms(kernel) }
     }
 }
 
@@ -111,6 +119,28 @@ fn stem_at_22_ms(kernel: &mut Weight) {
         let [first, second, third]: [f32; 3] = *taps;
         *taps =
             [0.75 * first + 0.25 * second, 0.25 * first + 0.75 * (second + third), 0.25 * third];
+    }
+}
+
+/// The same for images of three channels: EfficientAT's taps lie at -1.36, 0 and 1.36 of our spectra,
+/// of which the kernel sees nine, three columns of three channels.
+fn stem_at_7_ms(kernel: &mut Weight) {
+    let [near, far] = [0.638, 0.362];
+    // Rows of the kernel, one output after the other, three taps each.
+    let rows: Vec<[f32; 3]> = kernel.values.as_chunks().0.to_vec();
+    let outputs = rows.chunks(3).flat_map(|rows| {
+        let of_channel = move |channel: usize| {
+            rows.iter().flat_map(move |&[before, at, after]| match channel {
+                0 => [0.0, near * before, far * after],
+                1 => [0.0, at, 0.0],
+                _ => [far * before, near * after, 0.0],
+            })
+        };
+        (0..3).flat_map(of_channel)
+    });
+    kernel.values = outputs.collect();
+    if let Some(channels) = kernel.shape.get_mut(1) {
+        *channels = 3;
     }
 }
 
@@ -135,15 +165,16 @@ struct Plan<'a> {
 }
 
 impl Builder {
-    /// `second`: strides of the second block.
-    fn mn04(mut self, outputs: usize, second: [usize; 2]) -> Layers {
+    /// `first`, `second`: strides of the first layer and of the second block.
+    fn mn04(mut self, outputs: usize, first: [usize; 2], second: [usize; 2]) -> Layers {
         let [stem, last, embedding] = MN04_WIDTHS;
         let [black, white] = MN04_RANGE;
         let (scale, shift) = (vec![(white - black) / 255.0], vec![black]);
         self.push(Op::Affine { scale, shift }, Vec::new(), "scaled");
         let bands = Weight { shape: vec![MN04_BANDS, SIDE], values: resampling(MN04_BANDS, SIDE) };
         self.push(Op::MatMulLeft, vec![("bands".to_owned(), bands)], "banded");
-        self.mn04_conv("features.0", stem, Window::square(3, 2, 1), false, Then::HardSwish);
+        let window = Window { stride: first, ..Window::square(3, 1, 1) };
+        self.mn04_conv("features.0", stem, window, false, Then::HardSwish);
         for (index, block) in BLOCKS.iter().enumerate() {
             let strides = if index == 1 { second } else { block.5 };
             self.inverted(&format!("features.{}.block", index + 1), block, strides);
@@ -202,13 +233,10 @@ impl Builder {
     fn dense(mut self, outputs: usize) -> Layers {
         let (scale, shift) = (vec![1.0 / 64.0], vec![-1.5]);
         self.push(Op::Affine { scale, shift }, Vec::new(), "scaled");
-        let [stem, .., last] = DENSE_WIDTHS;
-        self.dense_conv("stem", stem, Window::square(8, 4, 0), Then::Relu);
+        self.dense_conv("stem", DENSE_STEM, Window::square(8, 4, 0), Then::Relu);
         for (stage, &width) in DENSE_WIDTHS.iter().enumerate() {
-            if stage > 0 {
-                let window = Window::square(3, 2, 1);
-                self.dense_conv(&format!("stage{stage}.down"), width, window, Then::Relu);
-            }
+            let window = Window::square(3, 2, 1);
+            self.dense_conv(&format!("stage{stage}.down"), width, window, Then::Relu);
             let before = self.last.clone();
             let window = Window::square(3, 1, 1);
             self.dense_conv(&format!("stage{stage}.a"), width, window, Then::Relu);
@@ -218,7 +246,7 @@ impl Builder {
         }
         self.push(Op::GlobalAveragePool, Vec::new(), "pooled");
         self.push(Op::Dropout { ratio: 0.2 }, Vec::new(), "dropped");
-        self.linear("head", last, outputs);
+        self.linear("head", self.channels, outputs);
         self.layers
     }
 
@@ -358,22 +386,26 @@ mod tests {
     #[test]
     fn networks_fit_together_and_have_their_outputs() {
         for architecture in [Architecture::Mn04, Architecture::Mn04Fine, Architecture::Dense] {
-            let network = architecture.build(7, 1);
+            let network = architecture.build(1, 7, 1);
             assert_eq!(network.outputs().unwrap(), 7);
-            assert_eq!(network, architecture.build(7, 1));
-            assert_ne!(network, architecture.build(7, 2));
+            assert_eq!(network, architecture.build(1, 7, 1));
+            assert_ne!(network, architecture.build(1, 7, 2));
+        }
+        for architecture in [Architecture::Mn04, Architecture::Dense] {
+            let network = architecture.build(3, 7, 1);
+            assert_eq!((network.input, network.outputs().unwrap()), ([3, SIDE, SIDE], 7));
         }
     }
 
     #[test]
     fn quantiles_are_of_colours() {
-        let network = Architecture::Quantiles.build(3, 0);
+        let network = Architecture::Quantiles.build(3, 3, 0);
         assert_eq!((network.input, network.outputs().unwrap()), ([3, SIDE, SIDE], 3));
     }
 
     #[test]
     fn mn04_has_as_many_weights_as_published() {
-        let network = Architecture::Mn04.build(527, 0);
+        let network = Architecture::Mn04.build(1, 527, 0);
         let constant = |name: &str| name == "bands" || name.contains("running");
         let trained = network.weights.iter().filter(|(name, _)| !constant(name));
         let values: usize = trained.map(|(_, weight)| weight.values.len()).sum();
@@ -386,7 +418,7 @@ mod tests {
         let kernel = [0.3_f32, -0.7, 0.5];
         let weight = Weight { shape: vec![1, 1, 1, 3], values: kernel.to_vec() };
         let mut found = BTreeMap::from([("features.0.0.weight".to_owned(), weight)]);
-        adapt(Architecture::Mn04, &mut found);
+        adapt(Architecture::Mn04, 1, &mut found);
         let sound = |column: f32| (0.1 * column).sin();
         let ours = (-1..=1).zip(&found["features.0.0.weight"].values);
         let near: f32 = ours.map(|(at, w)| w * sound(100.0 + at as f32)).sum();
@@ -396,11 +428,41 @@ mod tests {
     }
 
     #[test]
+    fn a_sine_meets_the_same_first_kernel_in_three_channels() {
+        let kernel: Vec<f32> = (0..18).map(|n| (n as f32 * 2.3).sin()).collect();
+        let weight = Weight { shape: vec![2, 1, 3, 3], values: kernel.clone() };
+        let mut found = BTreeMap::from([("features.0.0.weight".to_owned(), weight)]);
+        adapt(Architecture::Mn04, 3, &mut found);
+        let ours = &found["features.0.0.weight"];
+        assert_eq!(ours.shape, [2, 3, 3, 3]);
+        // Rows differ in level; spectra are 235 samples apart, theirs 320.
+        let sound = |row: usize, spectrum: f32| (1 + row) as f32 * (0.1 * spectrum).sin();
+        for (output, kernel) in kernel.chunks(9).enumerate() {
+            let mut sum = 0.0;
+            for channel in 0..3 {
+                for row in 0..3 {
+                    for column in 0..3 {
+                        let at = ((output * 3 + channel) * 3 + row) * 3 + column;
+                        let spectrum = 3 * column as i32 + channel as i32 - 4;
+                        sum += ours.values[at] * sound(row, 100.0 + spectrum as f32);
+                    }
+                }
+            }
+            let taps = kernel.iter().enumerate();
+            let theirs = |(at, w): (usize, &f32)| {
+                w * sound(at / 3, 100.0 + 320.0 / 235.0 * ((at % 3) as f32 - 1.0))
+            };
+            let wanted: f32 = taps.map(theirs).sum();
+            assert!((sum - wanted).abs() < 0.01, "{sum} {wanted}");
+        }
+    }
+
+    #[test]
     fn first_weights_of_a_layer_have_the_wanted_spread() {
-        let network = Architecture::Dense.build(2, 0);
-        let values = &network.weights["stage3.a.weight"].values;
+        let network = Architecture::Dense.build(1, 2, 0);
+        let values = &network.weights["stage2.a.weight"].values;
         let power = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
-        let wanted = 2.0 / (192.0 * 9.0);
+        let wanted = 2.0 / (160.0 * 9.0);
         assert!((power / wanted - 1.0).abs() < 0.01, "{power} for {wanted}");
     }
 

@@ -39,6 +39,14 @@ pub struct Augmentation {
     pub low_pass: f32,
     /// Where they are cut off, in Hz; even on a logarithmic scale.
     pub low_pass_hz: RangeInclusive<f32>,
+    /// How often the image is warped: stretched along both axes, and shifted along frequency, as
+    /// another source of the same kind would sound.
+    pub warped: f32,
+    /// Factors of time and of frequency.
+    pub warp_columns: RangeInclusive<f32>,
+    pub warp_rows: RangeInclusive<f32>,
+    /// Shift along frequency, in rows.
+    pub warp_shift: RangeInclusive<f32>,
     /// How often a stripe of the image is made silent in each direction (SpecAugment, Park et al.
     /// 2019).
     pub striped: f32,
@@ -95,11 +103,20 @@ impl Augmentation {
             background_snr_db: -6.0..=18.0,
             low_pass: 0.25,
             low_pass_hz: 2_000.0..=14_000.0,
+            warped: 0.0,
+            warp_columns: 0.8..=1.25,
+            warp_rows: 0.9..=1.1,
+            warp_shift: -10.0..=10.0,
             striped: 0.5,
             stripe_columns: 40,
             stripe_rows: 30,
             label_smoothing: 0.0,
         }
+    }
+
+    /// For whole networks that know nothing yet: they need to see more than the clips hold.
+    pub fn strongest() -> Self {
+        Self { mixup: 0.8, mixup_beta: 1.0, warped: 0.7, ..Self::strong() }
     }
 
     /// For a last layer on a network that has seen the strong ones: what a microphone in another
@@ -152,9 +169,16 @@ impl Augmentation {
         degrade::gain(samples, between(gain_db, random));
     }
 
-    /// Takes a stripe of columns and one of rows out of an image of `side x side` pixels, now and
-    /// then; what is left is 0, as in silence.
+    /// Changes an image of `side x side` pixels a channel in place, now and then: warps it, and
+    /// takes a stripe of columns and one of rows out; what is left there is 0, as in silence.
     pub fn image(&self, pixels: &mut [f32], side: usize, random: &mut Rng) {
+        if self.warped > 0.0 && random.f32() < self.warped {
+            let rows = (between(&self.warp_rows, random), between(&self.warp_shift, random));
+            let columns = between(&self.warp_columns, random);
+            for plane in pixels.chunks_exact_mut((side * side).max(1)) {
+                warp(plane, side, rows, columns);
+            }
+        }
         if random.f32() >= self.striped {
             return;
         }
@@ -164,7 +188,37 @@ impl Augmentation {
         }
         let rows = stripe(side, self.stripe_rows, random);
         let rows = rows.start * side..rows.end * side;
-        pixels.get_mut(rows).unwrap_or_default().fill(0.0);
+        for plane in pixels.chunks_exact_mut((side * side).max(1)) {
+            plane.get_mut(rows.clone()).unwrap_or_default().fill(0.0);
+        }
+    }
+}
+
+/// Stretches an image of `side x side` pixels around its middle, by linear interpolation: rows by
+/// a factor and a shift in rows, and columns by a factor. Beyond the ends the outer rows go on,
+/// and time begins again.
+fn warp(pixels: &mut [f32], side: usize, (rows, shift): (f32, f32), columns: f32) {
+    let before = pixels.to_vec();
+    let middle = 0.5 * side.saturating_sub(1) as f32;
+    let row_at = |row: usize| before.get(row * side..(row + 1) * side).unwrap_or_default();
+    let places: Vec<(usize, usize, f32)> = (0..side)
+        .map(|column| {
+            let at = middle + (column as f32 - middle) / columns;
+            let (whole, part) = (at.floor(), at - at.floor());
+            let wrapped = |place: f32| place.rem_euclid(side as f32) as usize % side;
+            (wrapped(whole), wrapped(whole + 1.0), part)
+        })
+        .collect();
+    for (row, pixels) in pixels.chunks_exact_mut(side.max(1)).enumerate() {
+        let at = middle + (row as f32 - middle) / rows + shift;
+        let at = at.clamp(0.0, side.saturating_sub(1) as f32);
+        let (low, part) = (at as usize, at.fract());
+        let (low, high) = (row_at(low), row_at((low + 1).min(side - 1)));
+        for (pixel, &(left, right, along)) in pixels.iter_mut().zip(&places) {
+            let value = |row: &[f32], column: usize| row.get(column).copied().unwrap_or(0.0);
+            let mixed = |row| (1.0 - along) * value(row, left) + along * value(row, right);
+            *pixel = (1.0 - part) * mixed(low) + part * mixed(high);
+        }
     }
 }
 
@@ -362,6 +416,39 @@ mod tests {
         // Half of them have none, and a sixth of the rest one that is 0 wide.
         let without = widths.iter().filter(|&&width| width == 0).count();
         assert!((140..210).contains(&without), "{without} of 300");
+    }
+
+    #[test]
+    fn a_warp_moves_what_is_there_and_keeps_what_is_even() {
+        let side = 21;
+        let mut even = vec![9.0; side * side];
+        warp(&mut even, side, (1.1, -3.0), 0.8);
+        assert!(even.iter().all(|&pixel| (pixel - 9.0_f32).abs() < 1e-4));
+        // A point in the middle column, two rows below the middle.
+        let mut point = vec![0.0; side * side];
+        point[12 * side + 10] = 1.0;
+        warp(&mut point, side, (1.0, 0.0), 1.0);
+        assert_eq!(point.iter().position(|&pixel| pixel == 1.0), Some(12 * side + 10));
+        warp(&mut point, side, (1.0, 3.0), 1.0);
+        assert_eq!(point.iter().position(|&pixel| pixel == 1.0), Some(9 * side + 10));
+        // From five columns before the middle to ten, which is the first.
+        let mut line = vec![0.0; side * side];
+        line[5..].iter_mut().step_by(side).for_each(|pixel| *pixel = 1.0);
+        warp(&mut line, side, (1.0, 0.0), 2.0);
+        let first = |row: &[f32]| row.iter().position(|&pixel| pixel == 1.0);
+        assert!(line.chunks(side).all(|row| first(row) == Some(0)));
+        warp(&mut [], 0, (1.0, 0.0), 1.0);
+    }
+
+    #[test]
+    fn all_channels_are_changed_alike() {
+        let settings = Augmentation { warped: 1.0, striped: 1.0, ..Augmentation::strong() };
+        let plane: Vec<f32> = (0..400).map(|n| (n * 37 % 256) as f32).collect();
+        let mut image = plane.repeat(3);
+        settings.image(&mut image, 20, &mut Rng::with_seed(6));
+        let (first, others) = image.split_at(400);
+        assert_ne!(first, plane);
+        assert!(others.chunks(400).all(|other| other == first));
     }
 
     #[test]

@@ -67,7 +67,7 @@ mod tests {
         let level = |n: usize, at: u8| if n.is_multiple_of(7) { at / 129 * 255 } else { at };
         let rgb: Vec<u8> = (0..227 * 227 * 3).map(|n| level(n, random.u8(..))).collect();
         let view = View::of_rgb(&rgb, 227, 227, None).unwrap();
-        let whole = Architecture::Quantiles.build(3, 4);
+        let whole = Architecture::Quantiles.build(3, 3, 4);
         let part = whole.behind(SHARES).unwrap();
         assert_eq!(part.input, [3 * ramps().len(), 1, 1]);
         let planes: Vec<f32> = (0..3).flat_map(|n| view.plane(n)).map(f32::from).collect();

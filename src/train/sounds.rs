@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::augment::{Augmentation, beta, crop, mix_up};
 use super::examples::{Batch, ExampleError, Examples};
 use super::library::Library;
-use crate::spectrogram::{Image, Recipe, RowOrder, WindowMaker};
+use crate::spectrogram::{Image, Recipe, WindowMaker};
 
 /// Windows of a clip that are this much quieter than its loudest one may lie beside the sound,
 /// and are not asked for it: 10 dB.
@@ -194,10 +194,7 @@ impl SoundExamples {
         let mut maker = maker.unwrap_or_else(|| WindowMaker::new(&self.set.recipe));
         let image = maker.image(samples);
         unlocked().push(maker);
-        match self.set.recipe.rows {
-            RowOrder::HighestFirst => image.rows().flatten().copied().collect(),
-            RowOrder::LowestFirst => image.rows().rev().flatten().copied().collect(),
-        }
+        image.rows_in(self.set.recipe.rows).flatten().copied().collect()
     }
 }
 
@@ -254,6 +251,7 @@ fn smooth(targets: &mut [f32], part: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spectrogram::RowOrder;
     use crate::train::augment::Mixed;
 
     fn recipe() -> Recipe {
@@ -294,7 +292,8 @@ mod tests {
         analyser.push(&held, &mut |slice| images.extend(slice.image));
         analyser.finish(&mut |slice| images.extend(slice.image));
         // This recipe has the lowest band first; an image has it at the bottom.
-        let rows: Vec<f32> = images[0].rows().rev().flatten().map(|&p| f32::from(p)).collect();
+        let rows: Vec<f32> =
+            images[0].rows_in(RowOrder::LowestFirst).flatten().map(|&p| f32::from(p)).collect();
         let batch = examples.batch(0, &[0]).unwrap();
         assert_eq!((examples.len(), batch.targets), (1, vec![0.0, 0.0, 1.0]));
         assert_eq!(batch.images, rows);

@@ -44,7 +44,8 @@ pub fn fill(
     architecture: Architecture,
 ) -> Result<Filled, StartingError> {
     let mut found = read(path)?;
-    adapt(architecture, &mut found);
+    let [channels, ..] = layers.input;
+    adapt(architecture, channels, &mut found);
     let head: Vec<String> = layers.head().map(|head| head.weights.clone()).unwrap_or_default();
     let constants = constants(layers);
     let mut result = Filled::default();

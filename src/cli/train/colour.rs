@@ -150,7 +150,7 @@ impl Colour {
 
     fn start(&self) -> anyhow::Result<Layers> {
         let Some(path) = &self.from else {
-            return Ok(Architecture::Quantiles.build(RESPONSES.len(), self.seed));
+            return Ok(Architecture::Quantiles.build(3, RESPONSES.len(), self.seed));
         };
         let name = || format!("model {}", path.display());
         let bytes = read_model_file(path)?;

@@ -52,8 +52,12 @@ pub struct Sound {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub epochs: Option<u32>,
     /// Step of the optimiser; default: 0.001, or 0.003 for the last layer
-    #[arg(long, value_name = "STEP", value_parser = learning_rate)]
+    #[arg(long, value_name = "STEP", value_parser = up_to_one)]
     pub learning_rate: Option<f32>,
+    /// The share of that step for weights that were trained before: less keeps more of what they
+    /// know
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = up_to_one, conflicts_with = "head")]
+    pub started_share: f32,
     /// The same seed and data give the same model
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
@@ -151,9 +155,9 @@ impl Scores {
     }
 }
 
-fn learning_rate(text: &str) -> Result<f32, String> {
+fn up_to_one(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
-        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
         _ => Err("allowed is a number over 0 and up to 1".to_owned()),
     }
 }

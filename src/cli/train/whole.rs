@@ -89,7 +89,9 @@ fn augmentation(order: &Sound) -> anyhow::Result<Augmentation> {
             return Err(Usage(what.to_owned()).into());
         }
     };
-    Ok(Augmentation { mixed, ..Augmentation::strong() })
+    let changes =
+        if order.from.is_some() { Augmentation::strong() } else { Augmentation::strongest() };
+    Ok(Augmentation { mixed, ..changes })
 }
 
 /// What the network comes from: a model with its recipe, weights for a plan of layers, or nothing.
@@ -138,12 +140,17 @@ fn start(
 ) -> anyhow::Result<Start> {
     let name = order.architecture.unwrap_or(ArchitectureName::Mn04);
     let architecture = match name {
-        ArchitectureName::Mn04 if is_fine(recipe) => Architecture::Mn04Fine,
+        ArchitectureName::Mn04 if recipe.channels == 1 && is_fine(recipe) => Architecture::Mn04Fine,
         ArchitectureName::Mn04 => Architecture::Mn04,
+        ArchitectureName::Mn04Strided if recipe.channels > 1 => {
+            let what = "--architecture mn04-strided is for images of one channel; for three, mn04 \
+                        has such strides";
+            return Err(Usage(what.to_owned()).into());
+        }
         ArchitectureName::Mn04Strided => Architecture::Mn04Fine,
         ArchitectureName::Dense => Architecture::Dense,
     };
-    let mut layers = architecture.build(classes.len(), order.seed);
+    let mut layers = architecture.build(recipe.channels, classes.len(), order.seed);
     let (from, before) = match origin {
         Origin::Nothing => return Ok(Start { layers, from: json!(null), fresh: Vec::new() }),
         Origin::Weights(path) => {
@@ -214,6 +221,7 @@ fn settings(order: &Sound, fresh: Vec<String>) -> FitSettings {
         epochs: order.epochs.unwrap_or(defaults.epochs),
         batch: order.batch,
         rate: order.learning_rate.unwrap_or(defaults.rate),
+        started_share: order.started_share,
         patience: order.patience,
         seed: order.seed,
         fresh,

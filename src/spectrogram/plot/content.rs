@@ -32,7 +32,7 @@ impl Content {
         let mut resampler = Resampler::new(rate_hz, recipe.sample_rate_hz)
             .map_err(|why| PlotError::Rate { rate_hz, recipe_hz: recipe.sample_rate_hz, why })?;
         let hops = frames as f64 / f64::from(rate_hz.max(1)) * f64::from(recipe.sample_rate_hz)
-            / recipe.hop as f64;
+            / recipe.spectrum_hop() as f64;
         let mut collector = Collector {
             maker: ColumnMaker::new(recipe),
             columns: PooledColumns::new(recipe.bands, width, hops),

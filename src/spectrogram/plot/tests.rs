@@ -1,6 +1,7 @@
 //! The whole picture: its size, that it shows what the network gets, and what is refused.
 
 use super::super::analyser::{Analyser, InputFormat};
+use super::super::recipe::RowOrder;
 use super::super::settings::ChannelChoice;
 use super::*;
 
@@ -68,7 +69,7 @@ fn every_column_is_the_networks() {
         let mut analyser = Analyser::new(&recipe, format, 23).unwrap();
         analyser.push(&heard, &mut |slice| image = slice.image.or(image.take()));
         analyser.finish(&mut |slice| image = slice.image.or(image.take()));
-        for (band, row) in image.unwrap().rows().rev().enumerate() {
+        for (band, row) in image.unwrap().rows_in(RowOrder::LowestFirst).enumerate() {
             let drawn: Vec<u8> = (0..row.len()).map(|x| content.columns.value(x, band)).collect();
             assert_eq!(drawn, row, "channel {channel:?}, band {band}");
         }

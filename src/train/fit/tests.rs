@@ -395,7 +395,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let graph = Graph::new(&Architecture::Mn04.build(5, 1)).unwrap();
+            let graph = Graph::new(&Architecture::Mn04.build(1, 5, 1)).unwrap();
             let mut tape = Tape::new();
             let images: Vec<f32> =
                 random(5 * 227 * 227, 3).iter().map(|x| 127.0 * (x + 1.0)).collect();
