@@ -215,9 +215,10 @@ fn a_whole_network_begins_from_nothing_and_another_goes_on_from_it() {
     std::fs::rename(data.path().join("warble"), data.path().join("siren")).expect("renamed");
     let (code, _, error) = run(&["--from", &first, "--recipe", &fine, "--out", &second]);
     assert!(code == 2 && error.contains("--recipe"), "{code}: {error}");
-    let (code, _, error) = run(&["--from", &first, "--out", &second]);
+    let (code, _, error) = run(&["--from", &first, "--started-share", "0.5", "--out", &second]);
     assert_eq!(code, 0, "{error}");
     let model = show(&second);
+    assert_eq!(model["card"]["training"]["settings"]["started_share"], 0.5);
     assert_eq!(model["outputs"], serde_json::json!(["high_beep", "low_beep", "siren"]));
     assert_eq!(model["recipe"]["hop"], 352, "the recipe goes with the network");
     let (label, _) = heard(&second, &text(&data.path().join("siren/take 0.wav")));
@@ -239,7 +240,16 @@ fn a_whole_network_begins_from_nothing_and_another_goes_on_from_it() {
         assert_eq!(heard(model, picture), heard(model, &sound));
     }
     let (code, _, error) = outcome(["classify", "--model", &third, &grey]);
-    assert!(code != 0 && error.contains("grey.png") && error.contains("3"), "{code}: {error}");
+    assert!(
+        code != 0 && error.contains("grey.png") && error.contains("model's have 3"),
+        "{code}: {error}"
+    );
+    let [shipped, card] =
+        ["models/sound.onnx", "models/sound.card.json"].map(|name| text(&repository(name)));
+    let wrapped =
+        ["model", "wrap", &shipped, "--card", &card, "--recipe", &finest, "--out", &path("x.onnx")];
+    let (code, _, error) = outcome(wrapped);
+    assert!(code != 0 && error.contains("takes 1 channels"), "{code}: {error}");
 }
 
 #[test]

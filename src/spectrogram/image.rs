@@ -48,11 +48,12 @@ impl Image {
         let mut pixels = vec![0; channels * Self::PLANE];
         let spectra: Vec<&[u8]> = spectra.take(channels * Self::SIDE).collect();
         for (channel, plane) in pixels.chunks_exact_mut(Self::PLANE).enumerate() {
+            let spectra: Vec<&[u8]> =
+                spectra.iter().skip(channel).step_by(channels).copied().collect();
             // Row by row: the image is written once from front to end (7 times faster than by
             // column).
             for (band, row) in plane.chunks_exact_mut(Self::SIDE).rev().enumerate() {
-                let spectra = spectra.iter().skip(channel).step_by(channels);
-                for (pixel, spectrum) in row.iter_mut().zip(spectra) {
+                for (pixel, spectrum) in row.iter_mut().zip(&spectra) {
                     *pixel = spectrum.get(band).copied().unwrap_or(0);
                 }
             }
@@ -73,12 +74,12 @@ impl Image {
 
     /// The same rows as a network wants them.
     pub fn rows_in(&self, order: RowOrder) -> impl Iterator<Item = &[u8]> {
+        let place = move |row| match order {
+            RowOrder::HighestFirst => row,
+            RowOrder::LowestFirst => Self::SIDE - 1 - row,
+        };
         self.pixels.chunks_exact(Self::PLANE).flat_map(move |plane| {
-            let rows = plane.chunks_exact(Self::SIDE);
-            (0..Self::SIDE).filter_map(move |row| match order {
-                RowOrder::HighestFirst => rows.clone().nth(row),
-                RowOrder::LowestFirst => rows.clone().nth(Self::SIDE - 1 - row),
-            })
+            (0..Self::SIDE).filter_map(move |row| plane.chunks_exact(Self::SIDE).nth(place(row)))
         })
     }
 

@@ -54,8 +54,8 @@ pub struct Sound {
     /// Step of the optimiser; default: 0.001, or 0.003 for the last layer
     #[arg(long, value_name = "STEP", value_parser = up_to_one)]
     pub learning_rate: Option<f32>,
-    /// The share of that step for weights that were trained before: less keeps more of what they
-    /// know
+    /// The share of that step for weights that were trained before, where others (of new classes)
+    /// begin anew: less keeps more of what they know
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = up_to_one, conflicts_with = "head")]
     pub started_share: f32,
     /// The same seed and data give the same model
