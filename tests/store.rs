@@ -246,6 +246,14 @@ fn events_are_listed_filtered_and_exported() {
     assert!(csv.starts_with("id,node,source,class,start,end,seconds,"), "{csv}");
     let (_, daily, _) = outcome(["events", "--state", &folder, "--daily"]);
     assert_eq!(daily.lines().count(), 4, "{daily}");
+    let (_, daily, _) =
+        outcome(["events", "--state", &folder, "--daily", "--class", "dog", "--source", "nobody"]);
+    assert_eq!(daily, "");
+    let (_, daily, _) = outcome(["events", "--state", &folder, "--daily", "--class", "dog"]);
+    assert!(daily.lines().count() > 0, "{daily}");
+    assert!(daily.lines().all(|line| line.contains("  dog  ")), "{daily}");
+    let (code, _, err) = outcome(["events", "--daily", "--limit", "1"]);
+    assert!(code == 2 && err.contains("--limit"), "{err}");
     let (code, _, err) = outcome(["events", "--state", "/nowhere"]);
     assert_eq!(code, 69);
     assert!(err.contains("there is no /nowhere/hearken.db"), "{err}");
@@ -418,6 +426,10 @@ fn a_place_that_can_not_be_written_to_is_said_and_events_are_told_all_the_same()
     let off = base.path().join("off");
     let (code, out, log) = finish(alone(&off, &["--set", "store.enabled=false"]));
     assert_eq!((code, out.len(), off.exists()), (0, 8, false));
+    let config = base.path().join("off.toml");
+    std::fs::write(&config, "store.enabled = false\n").expect("written");
+    let (code, _, err) = outcome(["status", "--config", &config.display().to_string()]);
+    assert!(code == 69 && err.contains("store.enabled = false"), "{err}");
     assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
 }
 

@@ -219,7 +219,9 @@ fn a_whole_network_begins_from_nothing_and_another_goes_on_from_it() {
     assert_eq!(code, 0, "{error}");
     let model = show(&second);
     assert_eq!(model["card"]["training"]["settings"]["started_share"], 0.5);
-    assert_eq!(model["outputs"], serde_json::json!(["high_beep", "low_beep", "siren"]));
+    let classes = serde_json::json!(["high_beep", "low_beep", "siren"]);
+    assert_eq!(model["outputs"], classes);
+    assert_eq!(model["decision"]["recommended"], classes, "one's own are reported");
     assert_eq!(model["recipe"]["hop"], 352, "the recipe goes with the network");
     let (label, _) = heard(&second, &text(&data.path().join("siren/take 0.wav")));
     assert!(["high_beep", "low_beep", "siren"].contains(&label.as_str()));
@@ -267,6 +269,9 @@ fn what_is_wrong_is_said_before_anything_is_learnt() {
     let model = path("model.onnx");
     refused(&[&path("nowhere"), "--head", "--out", &model], &["nowhere"]);
     refused(&[&data_path, "--out", &model, "--keep-classes"], &["--head"]);
+    refused(&[&data_path, "--architecture", "dense", "--batch", "0", "--out", &model], &["4096"]);
+    let nowhere = path("nowhere/model.onnx");
+    refused(&[&data_path, "--head", "--out", &nowhere], &["there is no folder"]);
     std::fs::create_dir(data.path().join("lonely")).expect("a folder");
     std::fs::write(data.path().join("lonely/one.wav"), clip("warble", 1)).expect("written");
     refused(&[&data_path, "--head", "--out", &model], &["lonely", "at least two clips"]);

@@ -51,7 +51,7 @@ impl Alert {
 
 impl List {
     fn run(self) -> anyhow::Result<Outcome> {
-        let socket = self.state.settings()?.socket();
+        let socket = self.state.socket()?;
         let alerts: Vec<AlertStatus> = ask(&socket, &Question::Alerts)?;
         let text = match (self.json, alerts.is_empty()) {
             (true, _) => serde_json::to_string(&alerts)?,
@@ -66,7 +66,7 @@ impl List {
 impl Test {
     /// [`Outcome::SomeFailed`] when an action did not work.
     fn run(self) -> anyhow::Result<Outcome> {
-        let socket = self.state.settings()?.socket();
+        let socket = self.state.socket()?;
         let question = Question::TestAlert { name: self.name };
         let results = match ask(&socket, &question)? {
             AlertTest::Tried(results) => results,

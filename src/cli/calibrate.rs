@@ -67,6 +67,7 @@ impl Calibrate {
             let what = "give --clips and --background to calibrate by, or --like";
             return Err(Usage(what.to_owned()).into());
         }
+        output::check_free(&self.out, self.force)?;
         let bytes = read_model_file(&self.model)?;
         let model = SoundModel::from_bytes(&bytes, &self.model.display().to_string())?;
         if let Some(like) = &self.like {
@@ -195,7 +196,7 @@ impl Calibrate {
 }
 
 /// What calibration did to the scores of a model, by its card.
-fn scaling_of(metadata: &Metadata) -> Option<Scaling> {
+pub fn scaling_of(metadata: &Metadata) -> Option<Scaling> {
     let scaling = metadata.card.get("calibration")?.get("scaling")?;
     let scaling: Scaling = serde_json::from_value(scaling.clone()).ok()?;
     let outputs = metadata.outputs.len();

@@ -176,6 +176,10 @@ fn sensitivity(text: &str) -> Result<f32, String> {
     in_range(text, 0.0, 1.0)
 }
 
+pub(super) fn decibels(text: &str) -> Result<f32, String> {
+    in_range(text, -120.0, 120.0)
+}
+
 pub(super) fn in_range(text: &str, least: f32, most: f32) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if (least..=most).contains(&value) => Ok(value),

@@ -1,5 +1,6 @@
 //! `hearken events`: what was heard.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -46,7 +47,7 @@ pub struct Events {
     #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Events by day (UTC), source and class instead, also of days whose events are deleted
-    #[arg(long, conflicts_with_all = ["follow", "since", "until", "min_score"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "min_score", "limit"])]
     daily: bool,
 }
 
@@ -63,7 +64,7 @@ impl Events {
         let database = Database::read(&path)?;
         let format = if self.json { Format::Json } else { self.format };
         if self.daily {
-            return daily(&database, format);
+            return daily(&database, format, [&self.sources, &self.classes]);
         }
         let mut filter = EventFilter {
             classes: self.classes,
@@ -78,8 +79,11 @@ impl Events {
         }
         // Before the list, so that nothing falls between the two.
         let mut seen = database.revision()?;
+        // Those that are on: how far they are heard to last is noted every few seconds.
+        let mut on = HashSet::new();
         for row in database.events(&filter, self.limit)? {
             write(&row, format)?;
+            on.extend(row.end.is_none().then_some(row.id));
         }
         if !self.follow {
             return Ok(Outcome::Done);
@@ -89,7 +93,12 @@ impl Events {
             filter.after = Some(seen);
             for row in database.events(&filter, FOLLOW_MAX)? {
                 seen = row.revision;
-                write(&row, format)?;
+                if row.end.is_some() || on.insert(row.id.clone()) {
+                    write(&row, format)?;
+                }
+                if row.end.is_some() {
+                    on.remove(&row.id);
+                }
             }
         }
     }
@@ -150,11 +159,19 @@ fn line(row: &EventRow) -> String {
     format!("{start}  {source}  {class}  {score_peak:.2}  {level_dbfs:.0} dBFS  {length}{notes}")
 }
 
-fn daily(database: &Database, format: Format) -> anyhow::Result<Outcome> {
+fn daily(
+    database: &Database,
+    format: Format,
+    [sources, classes]: [&[String]; 2],
+) -> anyhow::Result<Outcome> {
+    let wanted = |names: &[String], name: &String| names.is_empty() || names.contains(name);
     if format == Format::Csv {
         write_csv(&["day", "source", "class", "events"])?;
     }
     for (day, source, class, events) in database.daily()? {
+        if !wanted(sources, &source) || !wanted(classes, &class) {
+            continue;
+        }
         match format {
             Format::Json => output::write_line(
                 &serde_json::json!({ "day": day, "source": source, "class": class, "events": events })

@@ -68,7 +68,7 @@ impl Explain {
     }
 
     fn daemon(&self) -> anyhow::Result<Outcome> {
-        let socket = self.state.settings()?.socket();
+        let socket = self.state.socket()?;
         let since = self.since.unwrap_or(self.last);
         let until = self.until.map_or_else(|| "now".to_owned(), |until| until.to_string());
         if self.until.is_some_and(|until| since >= until) {
@@ -108,7 +108,7 @@ impl Explain {
         let (listened, incomplete) = plan.listen(file, &mut judge)?;
         let mut explainer = Explainer::new(plan.rules.clone(), plan.model.classes.len());
         for window in &listened.windows {
-            explainer.step(1, listened.heard(window), true);
+            explainer.step(listened.heard(window), true);
         }
         let end_of = |verdict: &Verdict| Some(listened.windows.get(verdict.best_window)?.end_s);
         let verdicts = explainer.verdicts(&plan.model.classes);

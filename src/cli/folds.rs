@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 
 use super::Usage;
+use super::calibrate::scaling_of;
 use crate::hear::SoundModel;
 
 /// What stands for the fold's number.
@@ -32,11 +33,18 @@ impl FoldModels {
         PathBuf::from(self.0.replace(FOLD, &fold.to_string()))
     }
 
-    /// The model of a fold, which must be of the same kind as another.
+    /// The model of a fold, which must be of the same kind as the one whose rules it goes by, and
+    /// calibrated like it.
     pub fn load(&self, fold: u32, like: &SoundModel) -> anyhow::Result<SoundModel> {
         let path = self.path(fold);
+        let name = || format!("--models: {}", path.display());
         let model = SoundModel::load(Some(&path))?;
-        check_alike(&model, like).with_context(|| format!("--models: {}", path.display()))?;
+        check_alike(&model, like).with_context(name)?;
+        if scaling_of(&model.metadata) != scaling_of(&like.metadata) {
+            let what = "the models are not calibrated alike, so the rules of one say nothing about \
+                        the other's scores (see `hearken calibrate --like`)";
+            return Err(Usage(what.to_owned())).with_context(name);
+        }
         Ok(model)
     }
 }

@@ -176,11 +176,15 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     }
 }
 
-/// One page: the program, then each command with its options.
+/// One page: the program, then each command with its options, and theirs.
 fn man(page: &mut Vec<u8>) -> std::io::Result<()> {
     let mut command = Arguments::command();
     command.build();
     clap_mangen::Man::new(command.clone()).render(page)?;
+    man_of_commands(&command, page)
+}
+
+fn man_of_commands(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         writeln!(
             page,
@@ -189,6 +193,7 @@ fn man(page: &mut Vec<u8>) -> std::io::Result<()> {
         )?;
         clap_mangen::Man::new(sub.clone()).render_description_section(page)?;
         clap_mangen::Man::new(sub.clone()).render_options_section(page)?;
+        man_of_commands(sub, page)?;
     }
     Ok(())
 }
@@ -222,6 +227,7 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<LockError>()
             || cause.is::<StoreError>()
             || cause.is::<AskError>()
+            || cause.is::<state::NoFolder>()
             || cause.is::<alert::Busy>()
         {
             return exit::UNAVAILABLE;
@@ -246,6 +252,11 @@ mod tests {
         let page = String::from_utf8(page).unwrap();
         for command in Arguments::command().get_subcommands() {
             assert!(page.contains(&command.get_name().to_uppercase()), "{}", command.get_name());
+        }
+        // Those of a command's commands, and their options.
+        let page = page.replace("\\-", "-");
+        for part in ["HEARKEN-TRAIN-SOUND", "--keep-classes", "--confusion"] {
+            assert!(page.contains(part), "{part}");
         }
     }
 }

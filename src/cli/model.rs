@@ -34,7 +34,7 @@ pub struct Show {
 
 #[derive(Args)]
 pub struct Wrap {
-    /// A network: one input [1, 1, 227, 227] of pixels 0..255, one output [1, classes]
+    /// A network: one input [1, 1, 227, 227] or [1, 3, 227, 227] of pixels 0..255, one output [1, classes]
     onnx: PathBuf,
     /// JSON: task, outputs, activation, decision, card
     #[arg(long, value_name = "FILE")]

@@ -27,11 +27,16 @@ pub fn complain(what: &str) {
     let _ = writeln!(std::io::stderr(), "hearken: {what}");
 }
 
-/// Whether [`write_file`] would leave what is there; to be asked before long work, too.
+/// Whether [`write_file`] would leave what is there, or has no folder to write to; to be asked
+/// before long work, too.
 pub fn check_free(path: &Path, force: bool) -> anyhow::Result<()> {
+    let shown = path.display();
     if !force && path.exists() {
-        let shown = path.display();
         bail!("{shown} exists already; give --force to overwrite it, or another place");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("{shown} can't be written: there is no folder {}", folder.display());
     }
     Ok(())
 }

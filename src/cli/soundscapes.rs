@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
+use super::classify::decibels;
 use super::folds::FoldModels;
 use super::hear_file::Plan;
 use super::parallel::in_parallel;
@@ -50,7 +51,8 @@ pub struct SoundscapeArgs {
         value_delimiter = ',',
         default_value = "6",
         value_name = "DB",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = decibels
     )]
     snr: Vec<f32>,
     /// Hours of soundscapes for each level
@@ -191,6 +193,10 @@ impl SoundscapeArgs {
         let in_folds =
             |clip: &Clip| folds.is_empty() || clip.fold.is_some_and(|fold| folds.contains(&fold));
         for (number, clip) in dataset.clips.iter().enumerate().filter(|(_, clip)| in_folds(clip)) {
+            // What may be in a clip can't be told from a false alarm.
+            if clip.maybe.iter().filter_map(model_index).any(|class| wanted(&class)) {
+                continue;
+            }
             let known: Vec<usize> = clip.labels.iter().filter_map(model_index).collect();
             match known.as_slice() {
                 [class] if clip.labels.len() == 1 && wanted(class) => {

@@ -8,6 +8,11 @@ use crate::config::{self, Environment, Overrides};
 use crate::store::found_folder;
 use crate::store::settings::StoreSettings;
 
+/// Nobody can be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("store.enabled = false: a daemon without a state folder can't be asked anything")]
+pub struct NoFolder;
+
 #[derive(Args)]
 pub struct StateArgs {
     /// The daemon's configuration file, which says where its state is
@@ -35,5 +40,17 @@ impl StateArgs {
             store.folder = found_folder(&store.folder);
         }
         Ok(store)
+    }
+
+    /// Where the daemon can be asked.
+    ///
+    /// # Errors
+    /// When the configuration says that it can't.
+    pub fn socket(&self) -> anyhow::Result<PathBuf> {
+        let store = self.settings()?;
+        if !store.enabled {
+            return Err(NoFolder.into());
+        }
+        Ok(store.socket())
     }
 }

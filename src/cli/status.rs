@@ -19,10 +19,10 @@ pub struct Status {
 impl Status {
     /// [`Outcome::SomeFailed`] when something does not work as it should.
     pub fn run(self) -> anyhow::Result<Outcome> {
-        let socket = self.state.settings()?.socket();
+        let socket = self.state.socket()?;
         let status: Option<NodeStatus> = ask(&socket, &Question::Status)?;
         let Some(status) = status else {
-            output::write_line("hearken has just started")?;
+            output::write_line(if self.json { "null" } else { "hearken has just started" })?;
             return Ok(Outcome::Done);
         };
         let text = if self.json {
@@ -75,10 +75,11 @@ fn words(status: &NodeStatus, now: Timestamp) -> String {
             )
         }
     });
-    lines.push(match store {
-        None => "store: none (store.enabled = false)".to_owned(),
-        Some(path) => format!("store {}: {} events not kept", path.display(), health.unkept_events),
-    });
+    lines.extend(
+        store.as_ref().map(|path| {
+            format!("store {}: {} events not kept", path.display(), health.unkept_events)
+        }),
+    );
     lines.push(format!("restarts of stages: {}", health.restarts));
     lines.extend(health.problems.iter().map(|problem| format!("PROBLEM: {problem}")));
     lines.join("\n")

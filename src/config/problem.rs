@@ -16,11 +16,7 @@ const SHOWN_CHARS_MAX: usize = 60;
 pub enum ConfigError {
     /// The file could not be read: name another one, or repair its permissions.
     #[error("cannot read the configuration {}: {reason}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        #[source]
-        reason: io::Error,
-    },
+    Unreadable { path: PathBuf, reason: io::Error },
     /// What is written is wrong: mend every problem listed, one a line.
     #[error("{}", report(file, problems, *more))]
     Invalid {

@@ -75,9 +75,9 @@ impl Classes {
         if let Some(&index) = self.indices.get(name) {
             return Ok(index);
         }
-        if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
             return Err(format!(
-                "{name:?} is no class name: up to {NAME_BYTES_MAX} printable characters"
+                "{name:?} is no class name: 1 to {NAME_BYTES_MAX} printable characters"
             ));
         }
         let index = self.names.len();
@@ -92,7 +92,7 @@ impl Classes {
         let [sure, maybe] = &mut labels;
         for name in label.split(SEPARATOR).map(str::trim).filter(|name| !name.is_empty()) {
             match name.strip_suffix(MAYBE) {
-                Some(name) => maybe.push(self.index(name)?),
+                Some(name) => maybe.push(self.index(name.trim_end())?),
                 None => sure.push(self.index(name)?),
             }
         }
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_name_with_a_question_mark_is_not_known() {
         let folder = folder(&["a.wav"]);
-        let dataset = read(&folder, "file,label\na.wav,rain | thunder? |wind?\n").unwrap();
+        let dataset = read(&folder, "file,label\na.wav,rain | thunder ? |wind?\n").unwrap();
         assert_eq!(dataset.classes, ["rain", "thunder", "wind"]);
         assert_eq!((&*dataset.clips[0].labels, &*dataset.clips[0].maybe), (&[0][..], &[1, 2][..]));
     }
@@ -310,11 +310,11 @@ mod tests {
         let name = "n".repeat(65);
         let table = format!(
             "file,label,fold,start,end\nmissing.wav,dog,,,\n,dog,,,\na.wav,dog,one,,\n\
-             a.wav,dog,,5,2\na.wav,dog,,-1,\na.wav,dog,,,NaN\na.wav,{name},,,\na.wav,dog,,,\n"
+             a.wav,dog,,5,2\na.wav,dog,,-1,\na.wav,dog,,,NaN\na.wav,{name},,,\na.wav,dog|?,,,\na.wav,dog,,,\n"
         );
         let error = read(&folder, &table).unwrap_err().to_string();
         for words in [
-            "7 problems",
+            "8 problems",
             "line 2: no file \"missing.wav\"",
             "line 3: it names no file",
             "line 4: fold = \"one\"",
@@ -322,6 +322,7 @@ mod tests {
             "line 6: start = \"-1\"",
             "line 7: end = \"NaN\"",
             "line 8: \"nnn",
+            "line 9: \"\" is no class name",
         ] {
             assert!(error.contains(words), "{words:?} is not in {error}");
         }

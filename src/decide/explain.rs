@@ -44,7 +44,6 @@ pub struct Verdict {
 pub struct Explainer {
     rules: Rules,
     tracker: Tracker,
-    stream: u64,
     counted: usize,
     classes: Vec<Account>,
 }
@@ -73,20 +72,24 @@ impl Explainer {
     pub fn new(rules: Rules, classes: usize) -> Self {
         let tracker = Tracker::new(rules.clone());
         let classes = vec![Account::default(); classes];
-        Self { rules, tracker, stream: 0, counted: 0, classes }
+        Self { rules, tracker, counted: 0, classes }
+    }
+
+    /// The stream has ended at `end_s`; the next one begins `later_s` seconds after this one began.
+    pub fn begin_stream(&mut self, end_s: f64, later_s: f64) {
+        let changes = self.tracker.close(end_s);
+        self.note(&changes, false);
+        self.tracker.begin_stream(later_s);
+        for account in &mut self.classes {
+            account.history.clear();
+            account.hit_since_s = None;
+            account.closed_s = account.closed_s.map(|closed_s| closed_s - later_s);
+        }
     }
 
     /// Takes the next window of a source; what came before the stretch in question is not
     /// `counted`, but it matters for rests and rows of hits.
-    pub fn step(&mut self, stream: u64, heard: Heard<'_>, counted: bool) {
-        if stream != self.stream {
-            self.stream = stream;
-            self.tracker = Tracker::new(self.rules.clone());
-            for account in &mut self.classes {
-                account.history.clear();
-                (account.is_on, account.closed_s, account.hit_since_s) = (false, None, None);
-            }
-        }
+    pub fn step(&mut self, heard: Heard<'_>, counted: bool) {
         let loud = heard.level_dbfs >= self.rules.min_level_dbfs;
         let score_of = |class: usize| heard.scores.get(class).copied().unwrap_or(0.0);
         for (class, account) in self.classes.iter_mut().enumerate() {
@@ -98,16 +101,21 @@ impl Explainer {
                 account.watch(rule, score, loud, &score_of, &heard, counted);
             }
         }
-        for change in self.tracker.step(heard) {
+        let changes = self.tracker.step(heard);
+        self.note(&changes, counted);
+        self.counted += usize::from(counted);
+    }
+
+    fn note(&mut self, changes: &[Change], counted: bool) {
+        for change in changes {
             let (Change::Start(sound) | Change::End { sound, .. }) = change;
             let Some(account) = self.classes.get_mut(sound.class) else { continue };
             account.is_on = matches!(change, Change::Start(_));
             match change {
                 Change::Start(_) => account.events += u32::from(counted),
-                Change::End { end_s, .. } => account.closed_s = Some(end_s),
+                Change::End { end_s, .. } => account.closed_s = Some(*end_s),
             }
         }
-        self.counted += usize::from(counted);
     }
 
     /// The windows that were counted.
@@ -274,7 +282,7 @@ mod tests {
             let end_s = 5.0 + n as f64;
             let scores = &[score, 0.7];
             let heard = Heard { start_s: end_s - 5.0, end_s, scores, level_dbfs, first: n == 0 };
-            explainer.step(1, heard, true);
+            explainer.step(heard, true);
         }
         let names = ["dog".into(), "rain".into()];
         let verdicts = explainer.verdicts(&names);
@@ -314,9 +322,9 @@ mod tests {
         let mut explainer = Explainer::new(rules(|_| {}, Vec::new()), 2);
         let heard =
             Heard { start_s: 0.0, end_s: 5.0, scores: &[0.1, 0.9], level_dbfs: -9.0, first: true };
-        explainer.step(1, heard, false);
+        explainer.step(heard, false);
         assert_eq!(explainer.windows(), 0);
-        explainer.step(1, Heard { end_s: 6.0, ..heard }, true);
+        explainer.step(Heard { end_s: 6.0, ..heard }, true);
         let verdicts = explainer.verdicts(&["dog".into(), "rain".into()]);
         assert_eq!(
             (&*verdicts[0].class, verdicts[0].reported, verdicts[0].best),

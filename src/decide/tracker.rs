@@ -50,15 +50,23 @@ pub struct Tracker {
 #[derive(Debug, Clone)]
 struct Class {
     rule: ClassRule,
-    /// The latest windows, newest last: the supposed onset of those that were hits.
-    history: VecDeque<Option<f64>>,
-    /// Totals over those hits, which may become an event.
+    /// The latest windows, newest last; nothing for those that were no hits.
+    history: VecDeque<Option<Hit>>,
+    /// Totals over those hits, and over all since `confirmed_s`.
     candidate: Tally,
     /// Where a sound began that has its hits and waits for its minimum duration or the cooldown.
     confirmed_s: Option<f64>,
     open: Option<Open>,
     /// When the last event of this class ended.
     closed_s: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Hit {
+    /// Where the sound is supposed to have begun.
+    onset_s: f64,
+    score: f32,
+    level_dbfs: f32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +90,12 @@ struct Tally {
 
 impl Tally {
     const NONE: Self = Self { peak: 0.0, sum: 0.0, windows: 0, level_dbfs: f32::NEG_INFINITY };
+
+    fn of<'a>(hits: impl Iterator<Item = &'a Hit>) -> Self {
+        let mut tally = Self::NONE;
+        hits.for_each(|hit| tally.add(hit.score, hit.level_dbfs));
+        tally
+    }
 
     fn add(&mut self, score: f32, level_dbfs: f32) {
         self.peak = self.peak.max(score);
@@ -166,6 +180,18 @@ impl Tracker {
         changes
     }
 
+    /// What comes next is another stream, whose beginning lies `later_s` seconds after that of the
+    /// one before (which was closed): only the cooldowns go on.
+    pub fn begin_stream(&mut self, later_s: f64) {
+        let mut fresh = Self::new(self.rules.clone());
+        for (new, old) in fresh.classes.iter_mut().zip(&self.classes) {
+            if let (Some(new), Some(old)) = (new, old) {
+                new.closed_s = old.closed_s - later_s;
+            }
+        }
+        *self = fresh;
+    }
+
     /// Puts new rules in force. Sounds that are on stay on under the new rules; those of classes
     /// that are no longer reported end at `now_s`.
     pub fn set_rules(&mut self, rules: Rules, now_s: f64) -> Vec<Change> {
@@ -197,22 +223,22 @@ impl Class {
         let evidence_s = f64::from(rule.evidence_s);
         let onset_s = if heard.first { heard.start_s } else { heard.end_s - evidence_s };
         let hit = score > 0.0 && score >= rule.on;
-        self.history.push_back(hit.then_some(onset_s));
+        let level_dbfs = heard.level_dbfs;
+        self.history.push_back(hit.then_some(Hit { onset_s, score, level_dbfs }));
         while self.history.len() > rule.of as usize {
             self.history.pop_front();
         }
-        if hit {
-            self.candidate.add(score, heard.level_dbfs);
+        let hits = || self.history.iter().flatten();
+        if self.confirmed_s.is_none() {
+            self.candidate = Tally::of(hits());
+        } else if hit {
+            self.candidate.add(score, level_dbfs);
         }
-        let hits = self.history.iter().flatten().count();
-        if hits == 0 {
-            self.candidate = Tally::NONE;
-        }
-        if hits < rule.hits as usize {
+        if hits().count() < rule.hits as usize {
             self.confirmed_s = None;
             return None;
         }
-        let first_onset_s = self.history.iter().flatten().copied().next()?;
+        let first_onset_s = hits().next()?.onset_s;
         let start_s = *self.confirmed_s.get_or_insert(first_onset_s.max(self.closed_s).max(0.0));
         let long_enough = heard.end_s - start_s >= f64::from(rule.min_duration_s);
         let rested = heard.end_s - self.closed_s >= f64::from(rule.cooldown_s);
@@ -366,6 +392,32 @@ mod tests {
         let (_, Change::End { end_s: ended, .. }) = changes[1] else { panic!("{changes:?}") };
         let (window, Change::Start(_)) = changes[2] else { panic!("{changes:?}") };
         assert!(end_s(window) - ended >= 20.0 && end_s(window) - ended < 21.0, "{changes:?}");
+    }
+
+    #[test]
+    fn an_event_is_made_of_the_windows_that_started_it_and_no_earlier_ones() {
+        let scores = [0.99, 0.0, 0.0, 0.76, 0.0, 0.0, 0.76, 0.0, 0.7, 0.8];
+        let changes = run(Rule { on: 0.7, ..Rule::example() }, &scores);
+        let (6.., Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
+        assert!(sound.score_peak < 0.9 && sound.score_mean < 0.8, "{sound:?}");
+        // What waits for its minimum duration is made of all that was heard meanwhile.
+        let waiting = Rule { min_duration_s: 3.0, ..Rule::example() };
+        let changes = run(waiting, &[0.0, 0.7, 0.99, 0.7, 0.7, 0.7, 0.7]);
+        let (5, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
+        assert_eq!(sound.score_peak, 0.99);
+    }
+
+    #[test]
+    fn a_cooldown_goes_on_in_the_next_stream() {
+        let rested = Rule { cooldown_s: 20.0, ..Rule::example() };
+        let mut tracker = tracker(rested);
+        run_at(&mut tracker, &[0.9; 4], -20.0);
+        tracker.close(end_s(3));
+        // The next stream begins 10 s after this one ended.
+        tracker.begin_stream(end_s(3) + 10.0);
+        let changes = run_at(&mut tracker, &[0.9; 30], -20.0);
+        let (window, Change::Start(_)) = changes[0] else { panic!("{changes:?}") };
+        assert_eq!(end_s(window), 10.0);
     }
 
     #[test]

@@ -9,8 +9,16 @@ use super::events::TrueEvent;
 use crate::data::columns::{DatasetError, to_csv};
 use crate::data::table::Dataset;
 
+/// What sounds in a recording.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Annotated {
+    pub events: Vec<TrueEvent>,
+    /// Classes that may sound in it: they are not counted there.
+    pub unknown: Vec<usize>,
+}
+
 /// Recordings with their sounds, in the order of their names.
-pub type Annotations = BTreeMap<PathBuf, Vec<TrueEvent>>;
+pub type Annotations = BTreeMap<PathBuf, Annotated>;
 
 /// Reads a table. Sounds of other classes than `classes` are left out; indices are into these. A
 /// sound without `start` and `end` is taken to fill its recording.
@@ -31,9 +39,12 @@ pub fn read(
     let mut annotations = Annotations::new();
     for clip in dataset.clips {
         let (onset_s, offset_s) = clip.span_s.unwrap_or((0.0, f64::INFINITY));
-        let classes = clip.labels.iter().filter_map(|&label| known.get(label).copied().flatten());
+        let class = |&label: &usize| known.get(label).copied().flatten();
+        let classes = clip.labels.iter().filter_map(class);
         let events = classes.map(|class| TrueEvent { class, onset_s, offset_s });
-        annotations.entry(clip.path).or_default().extend(events);
+        let recording = annotations.entry(clip.path).or_default();
+        recording.events.extend(events);
+        recording.unknown.extend(clip.maybe.iter().filter_map(class));
     }
     Ok(annotations)
 }
@@ -74,9 +85,14 @@ mod tests {
         std::fs::write(&table, to_table(&recordings, &["dog", "siren"])).unwrap();
         let read_as = |classes: &[&str]| {
             let read = read(&table, None, classes).unwrap();
-            read.into_values().collect::<Vec<_>>()
+            read.into_values().map(|recording| recording.events).collect::<Vec<_>>()
         };
         assert_eq!(read_as(&["dog", "siren"]), [recordings[0].1.clone(), vec![]]);
+        std::fs::write(folder.path().join("unsure.csv"), "file,label\nsilent.wav,siren?|dog\n")
+            .unwrap();
+        let unsure = read(&folder.path().join("unsure.csv"), None, &["dog", "siren"]).unwrap();
+        let recording = unsure.into_values().next().unwrap();
+        assert_eq!((recording.events.len(), recording.unknown), (1, vec![1]));
         assert_eq!(read_as(&["rain", "dog"]), [vec![event(1, 4.0, 4.125)], vec![]]);
     }
 }

@@ -63,8 +63,7 @@ impl Tally {
         self.events += truth.len();
         self.reports += reports.len();
         self.matched += matched_onsets(&truth, &reports);
-        let sounding_s: f64 = truth.iter().map(|event| event.offset_s - event.onset_s).sum();
-        self.quiet_s += (duration_s - sounding_s).max(0.0);
+        self.quiet_s += (duration_s - sounding_s(&truth, duration_s)).max(0.0);
         let is_false = |report: &&&ReportedEvent| !truth.iter().any(|event| meets(event, report));
         self.false_alarms += reports.iter().filter(is_false).count();
         for event in truth {
@@ -157,6 +156,17 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     Some(below + (above - below) * place.fract())
 }
 
+/// How long events sound in a recording, by the order of their onsets: where they overlap, once.
+fn sounding_s(events: &[&TrueEvent], duration_s: f64) -> f64 {
+    let (mut total_s, mut until_s) = (0.0, 0.0_f64);
+    for event in events {
+        let offset_s = event.offset_s.min(duration_s);
+        total_s += (offset_s - event.onset_s.max(until_s)).max(0.0);
+        until_s = until_s.max(offset_s);
+    }
+    total_s
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -233,6 +243,14 @@ mod tests {
         assert!((quantile(&quantiles.values, 0.95).unwrap() - quantiles.p95).abs() < 1e-12);
         assert_eq!(quantile(&[], 0.5), None);
         assert_eq!(quantile(&[2.0], 0.95), Some(2.0));
+    }
+
+    #[test]
+    fn sounds_that_overlap_or_outlast_the_recording_count_once_as_time() {
+        let event = |onset_s, offset_s| TrueEvent { class: 0, onset_s, offset_s };
+        let mut tally = Tally::default();
+        tally.add(0, &[event(1.0, 8.0), event(2.0, 7.0), event(9.0, f64::INFINITY)], &[], 10.0);
+        assert!((tally.quiet_s - 2.0).abs() < 1e-9, "{}", tally.quiet_s);
     }
 
     fn reported(start_s: f64, reported_s: f64) -> ReportedEvent {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::signal::{Event, Phase, Report, SourceName, Timestamp};
+use crate::signal::{Event, EventId, Phase, Report, SourceName, Timestamp};
 
 use super::Roster;
 use super::discovery::{self, Components, Gone};
@@ -29,8 +29,9 @@ pub struct Board {
     components: Components,
     /// Components that Home Assistant has yet to be told are gone.
     gone: Gone,
-    /// Sound topics and which classes are open on them (several, if their names are alike).
-    sounds: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Sound topics and which events are open on them: several, if the names of classes are alike,
+    /// or if one of an earlier run is told late.
+    sounds: BTreeMap<Arc<str>, BTreeSet<EventId>>,
     levels: BTreeMap<SourceName, Shown>,
     level_interval: Duration,
     level_deadband_db: f32,
@@ -176,9 +177,9 @@ impl Board {
         let topic = self.topics.sound(&event.source, &event.class);
         if let Some(open) = self.sounds.get_mut(&topic) {
             if begins {
-                open.insert(Arc::clone(&event.class));
+                open.insert(event.id);
             } else {
-                open.remove(&event.class);
+                open.remove(&event.id);
             }
             let word = if open.is_empty() { OFF } else { ON };
             self.outbox.set_retained(Rank::State, topic, word.into());
@@ -236,7 +237,7 @@ impl Board {
 mod tests {
     use super::*;
     use crate::publish::settings::Broker;
-    use crate::signal::{EventId, SourceState, SourceStatus};
+    use crate::signal::{SourceState, SourceStatus};
 
     fn settings() -> PublishSettings {
         PublishSettings {
@@ -261,9 +262,11 @@ mod tests {
         }
     }
 
+    /// Of the one event of this class.
     fn event(class: &str, phase: Phase) -> Report {
+        let number: u32 = class.bytes().map(u32::from).sum();
         Report::Event(Event {
-            id: EventId::new(),
+            id: format!("01890000-0000-7000-8000-{number:012}").parse().unwrap(),
             phase,
             node: "attic".into(),
             source: "door".into(),
@@ -318,6 +321,21 @@ mod tests {
         assert_eq!(drain(&mut board).0["hearken/attic/door/sound/dog_bark"], "ON");
         board.close_sounds();
         assert_eq!(drain(&mut board).0["hearken/attic/door/sound/dog_bark"], "OFF");
+    }
+
+    #[test]
+    fn an_earlier_event_that_is_told_late_does_not_end_the_one_that_is_on() {
+        let mut board = Board::new(&settings(), roster(&["door"], &["dog"]));
+        let now = Instant::now();
+        board.report(event("dog", Phase::Start), now);
+        for phase in [Phase::Start, Phase::End] {
+            let Report::Event(mut left_behind) = event("dog", phase) else { unreachable!() };
+            left_behind.id = "01880000-0000-7000-8000-000000000000".parse().unwrap();
+            board.report(Report::Event(left_behind), now);
+        }
+        assert_eq!(drain(&mut board).0["hearken/attic/door/sound/dog"], "ON");
+        board.report(event("dog", Phase::End), now);
+        assert_eq!(drain(&mut board).0["hearken/attic/door/sound/dog"], "OFF");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::answer::Known;
 use super::board::Board;
 use super::clip::{ClipNews, Clips};
 use super::lane::{Delivery, TimedSlice};
-use super::scores::Scored;
+use super::scores::{Scored, streams_apart_s};
 use super::tally::Tally;
 use crate::dashboard::live::{Live, LiveWindow};
 use crate::decide::{Change, Heard, Rules, Sound, Tracker};
@@ -61,6 +61,8 @@ struct Ear {
     tracker: Tracker,
     /// The stream that the tracker follows.
     stream: u64,
+    /// No window of it was judged yet: `anchor` is still the last one's.
+    fresh: bool,
     on: Vec<On>,
     /// The newest position and its time, to turn positions into times.
     anchor: (f64, Timestamp),
@@ -150,8 +152,8 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         for change in ear.tracker.close(ear.anchor.0) {
             self.report(source, ear, change);
         }
-        ear.tracker = Tracker::new(ear.tracker.rules().clone());
         ear.stream = stream;
+        ear.fresh = true;
         ear.noted_s = 0.0;
     }
 
@@ -177,7 +179,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         if self.live.is_watched() {
             self.show(source, ear, timed, &scores);
         }
-        ear.anchor = (slice.end_s, timed.end_at);
+        ear.follow(slice.end_s, timed.end_at);
         let heard = Heard {
             start_s: slice.end_s - self.model.recipe.window_s(),
             end_s: slice.end_s,
@@ -311,6 +313,14 @@ impl<S: Fn(Report)> ClassifyJob<S> {
 }
 
 impl Ear {
+    /// Takes the newest position and its time; the first one of a stream begins it.
+    fn follow(&mut self, end_s: f64, end_at: Timestamp) {
+        if std::mem::take(&mut self.fresh) {
+            self.tracker.begin_stream(streams_apart_s(self.anchor, (end_s, end_at)));
+        }
+        self.anchor = (end_s, end_at);
+    }
+
     /// The time at a position of the stream.
     fn at(&self, stream_s: f64) -> Timestamp {
         self.anchor.1.plus_seconds(stream_s - self.anchor.0)
@@ -321,6 +331,7 @@ impl Ear {
         Self {
             tracker: Tracker::new(rules.clone()),
             stream: 0,
+            fresh: true,
             on: Vec::new(),
             anchor,
             noted_s: 0.0,

@@ -81,10 +81,12 @@ fn of_source(source: &SourceName, windows: &[Scored], rules: &Rules, class: usiz
     let mut last: Option<&Scored> = None;
     for scored in windows {
         let mut changes = Vec::new();
-        if let Some(before) = last.filter(|before| before.stream != scored.stream) {
+        if let Some(before) = last
+            && let Some(later_s) = before.next_stream_s(scored)
+        {
             let closed = tracker.close(before.end_s);
             note(&mut fired, source, closed, class, before);
-            tracker = Tracker::new(rules.clone());
+            tracker.begin_stream(later_s);
         }
         changes.extend(tracker.step(Heard {
             start_s: scored.start_s,

@@ -24,6 +24,21 @@ pub struct Scored {
     pub scores: Vec<f32>,
 }
 
+impl Scored {
+    /// Where a window of another stream comes after this one: how many seconds later than this
+    /// stream that one began.
+    pub fn next_stream_s(&self, next: &Self) -> Option<f64> {
+        let apart = || streams_apart_s((self.end_s, self.end_at), (next.end_s, next.end_at));
+        (self.stream != next.stream).then(apart)
+    }
+}
+
+/// How many seconds later than one stream the next began, by a position in each and its time. A
+/// clock that was set back meanwhile counts as one that stood still.
+pub fn streams_apart_s(before: (f64, Timestamp), next: (f64, Timestamp)) -> f64 {
+    next.1.seconds_since(before.1).max(0.0) + before.0 - next.0
+}
+
 /// The latest windows of all sources; the oldest give way.
 pub struct ScoreLog {
     sources: Vec<(SourceName, Mutex<VecDeque<Scored>>)>,
@@ -84,8 +99,14 @@ impl ScoreLog {
             let classes = windows.first().map_or(0, |scored| scored.scores.len());
             let mut explainer = Explainer::new(rules.clone(), classes);
             let mut ends = Vec::new();
+            let mut last: Option<&Scored> = None;
             for scored in &windows {
-                let Scored { stream, start_s, end_s, level_dbfs, first, scores, end_at } = scored;
+                if let Some(before) = last.replace(scored)
+                    && let Some(later_s) = before.next_stream_s(scored)
+                {
+                    explainer.begin_stream(before.end_s, later_s);
+                }
+                let Scored { start_s, end_s, level_dbfs, first, scores, end_at, .. } = scored;
                 let heard = Heard {
                     start_s: *start_s,
                     end_s: *end_s,
@@ -94,7 +115,7 @@ impl ScoreLog {
                     first: *first,
                 };
                 let counted = (since..=until).contains(end_at);
-                explainer.step(*stream, heard, counted);
+                explainer.step(heard, counted);
                 ends.extend(counted.then_some(*end_at));
             }
             let known_since = windows.first().map(|scored| scored.end_at);

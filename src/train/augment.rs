@@ -175,9 +175,7 @@ impl Augmentation {
         if self.warped > 0.0 && random.f32() < self.warped {
             let rows = (between(&self.warp_rows, random), between(&self.warp_shift, random));
             let columns = between(&self.warp_columns, random);
-            for plane in pixels.chunks_exact_mut((side * side).max(1)) {
-                warp(plane, side, rows, columns);
-            }
+            warp(pixels, side, rows, columns);
         }
         if random.f32() >= self.striped {
             return;
@@ -194,30 +192,37 @@ impl Augmentation {
     }
 }
 
-/// Stretches an image of `side x side` pixels around its middle, by linear interpolation: rows by
-/// a factor and a shift in rows, and columns by a factor. Beyond the ends the outer rows go on,
-/// and time begins again.
-fn warp(pixels: &mut [f32], side: usize, (rows, shift): (f32, f32), columns: f32) {
+/// Stretches an image of `side x side` pixels a channel around its middle, by linear interpolation:
+/// rows by a factor and a shift in rows, and time by a factor. Beyond the ends the outer rows go
+/// on, and time begins again. Channels are spectra of one column, one after the other.
+fn warp(pixels: &mut [f32], side: usize, (rows, shift): (f32, f32), time: f32) {
     let before = pixels.to_vec();
-    let middle = 0.5 * side.saturating_sub(1) as f32;
-    let row_at = |row: usize| before.get(row * side..(row + 1) * side).unwrap_or_default();
-    let places: Vec<(usize, usize, f32)> = (0..side)
-        .map(|column| {
-            let at = middle + (column as f32 - middle) / columns;
-            let (whole, part) = (at.floor(), at - at.floor());
-            let wrapped = |place: f32| place.rem_euclid(side as f32) as usize % side;
-            (wrapped(whole), wrapped(whole + 1.0), part)
-        })
-        .collect();
-    for (row, pixels) in pixels.chunks_exact_mut(side.max(1)).enumerate() {
-        let at = middle + (row as f32 - middle) / rows + shift;
-        let at = at.clamp(0.0, side.saturating_sub(1) as f32);
-        let (low, part) = (at as usize, at.fract());
-        let (low, high) = (row_at(low), row_at((low + 1).min(side - 1)));
-        for (pixel, &(left, right, along)) in pixels.iter_mut().zip(&places) {
-            let value = |row: &[f32], column: usize| row.get(column).copied().unwrap_or(0.0);
-            let mixed = |row| (1.0 - along) * value(row, left) + along * value(row, right);
-            *pixel = (1.0 - part) * mixed(low) + part * mixed(high);
+    let plane = (side * side).max(1);
+    let channels = before.len() / plane;
+    let spectra = channels * side;
+    let middle = |length: usize| 0.5 * length.saturating_sub(1) as f32;
+    // Where the first row of a spectrum is.
+    let place = |spectrum: usize| spectrum % channels * plane + spectrum / channels;
+    for (channel, pixels) in pixels.chunks_exact_mut(plane).enumerate() {
+        let places: Vec<(usize, usize, f32)> = (0..side)
+            .map(|column| {
+                let spectrum = (channels * column + channel) as f32;
+                let at = middle(spectra) + (spectrum - middle(spectra)) / time;
+                let (whole, part) = (at.floor(), at - at.floor());
+                let wrapped = |at: f32| place(at.rem_euclid(spectra as f32) as usize % spectra);
+                (wrapped(whole), wrapped(whole + 1.0), part)
+            })
+            .collect();
+        for (row, pixels) in pixels.chunks_exact_mut(side.max(1)).enumerate() {
+            let at = middle(side) + (row as f32 - middle(side)) / rows + shift;
+            let at = at.clamp(0.0, side.saturating_sub(1) as f32);
+            let (low, part) = (at as usize, at.fract());
+            let (low, high) = (low * side, (low + 1).min(side - 1) * side);
+            let value = |at: usize| before.get(at).copied().unwrap_or(0.0);
+            for (pixel, &(left, right, along)) in pixels.iter_mut().zip(&places) {
+                let mixed = |row| (1.0 - along) * value(row + left) + along * value(row + right);
+                *pixel = (1.0 - part) * mixed(low) + part * mixed(high);
+            }
         }
     }
 }
@@ -441,8 +446,24 @@ mod tests {
     }
 
     #[test]
-    fn all_channels_are_changed_alike() {
-        let settings = Augmentation { warped: 1.0, striped: 1.0, ..Augmentation::strong() };
+    fn a_sound_that_is_stretched_has_no_holes_between_its_channels() {
+        // Spectra 30 and 31 of 60, in the tenth column: the first two of its channels.
+        let side = 20;
+        let mut image = vec![0.0; 3 * side * side];
+        for channel in 0..2 {
+            let plane = &mut image[channel * side * side..];
+            plane[10..].iter_mut().step_by(side).take(side).for_each(|pixel| *pixel = 1.0);
+        }
+        warp(&mut image, side, (1.0, 0.0), 2.0);
+        let spectrum = |at: usize| image[at % 3 * side * side + at / 3];
+        let heard: Vec<usize> = (0..3 * side).filter(|&at| spectrum(at) > 0.0).collect();
+        assert!(heard.len() >= 4 && heard.len() <= 6, "{heard:?}");
+        assert!(heard.windows(2).all(|pair| pair[1] == pair[0] + 1), "{heard:?}");
+    }
+
+    #[test]
+    fn all_channels_have_the_same_stripes() {
+        let settings = Augmentation { striped: 1.0, ..Augmentation::strong() };
         let plane: Vec<f32> = (0..400).map(|n| (n * 37 % 256) as f32).collect();
         let mut image = plane.repeat(3);
         settings.image(&mut image, 20, &mut Rng::with_seed(6));

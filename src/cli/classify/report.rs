@@ -173,7 +173,9 @@ fn round(seconds: f64) -> f64 {
 }
 
 fn clock(seconds: f64) -> String {
-    format!("{:02}:{:04.1}", (seconds / 60.0) as u64, seconds % 60.0)
+    // Rounded before it is divided, or there would be a sixtieth second.
+    let tenths = (seconds.max(0.0) * 10.0).round() as u64;
+    format!("{:02}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10)
 }
 
 /// A CSV field (RFC 4180).
@@ -198,6 +200,7 @@ mod tests {
     #[test]
     fn times_read_like_a_clock() {
         assert_eq!(clock(5.04), "00:05.0");
+        assert_eq!(clock(59.97), "01:00.0");
         assert_eq!(clock(3_661.5), "61:01.5");
     }
 }

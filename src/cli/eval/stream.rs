@@ -129,14 +129,14 @@ impl Stream {
             annotated.len(),
             || Ok(plan.model.judge()?),
             |index, judge| {
-                let Some((path, truth)) = annotated.get(index) else {
+                let Some((path, recording)) = annotated.get(index).cloned() else {
                     anyhow::bail!("no recording")
                 };
-                let (trial, incomplete) = hear_whole(plan, path, judge)?;
+                let (trial, incomplete) = hear_whole(plan, &path, judge)?;
                 if let Some(error) = incomplete {
                     output::complain(&format!("{error} (what came before was heard)"));
                 }
-                Ok(Trial { truth: truth.clone(), ..trial })
+                Ok(Trial { truth: recording.events, unknown: recording.unknown, ..trial })
             },
         )
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::fitting::{Kept, command_line, fit_shown};
+use super::fitting::{Kept, batch, command_line, fit_shown};
 use super::report::png;
 use crate::chart::{CurveChart, Series};
 use crate::cli::photos::{Kind, PhotosArgs};
@@ -51,7 +51,7 @@ pub struct Colour {
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     epochs: u32,
     /// Photos a step
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = batch)]
     batch: usize,
     /// Step of the optimiser
     #[arg(long, default_value_t = 1e-3, value_name = "STEP")]

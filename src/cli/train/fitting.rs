@@ -38,11 +38,26 @@ pub fn fit_shown(
         }
     }
     let bar = output::steps(training.len().div_ceil(settings.batch), "epoch 1");
-    let mut watch = |progress| show(&bar, progress, &told);
+    let mut epochs = 0;
+    let mut watch = |progress| {
+        epochs += u32::from(matches!(progress, Progress::Epoch { .. }));
+        show(&bar, progress, &told);
+    };
     let validated = (!validation.is_empty()).then_some(validation);
     let fitted = fit(layers, training, validated, settings, keeping.as_ref(), &mut watch)?;
     bar.finish_and_clear();
+    if epochs == 0 {
+        output::complain(
+            "the training in the checkpoint had ended already: nothing was added to it",
+        );
+    }
     Ok(fitted)
+}
+
+/// Reads how many examples a step has.
+pub fn batch(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=4_096).contains(number));
+    number.ok_or_else(|| "allowed is a whole number from 1 to 4096".to_owned())
 }
 
 /// Steps as a bar on a terminal, epochs as lines.

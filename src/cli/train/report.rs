@@ -20,7 +20,7 @@ pub struct Figures {
     /// Clips of each class that were held back.
     clips: Vec<usize>,
     thresholds: Vec<Threshold>,
-    /// Best class of each clip with a sound, whatever its score.
+    /// Best class of each clip with a sound, whatever its score. Nothing, if there is but one.
     accuracy: Option<f64>,
     /// Classes, and none of them, by the thresholds.
     confusion: Confusion,
@@ -35,10 +35,10 @@ impl Figures {
         let mut clips = vec![0; none];
         for Judged { clip, scores } in &adapted.judged {
             let Some(clip) = material.clips.get(*clip) else { continue };
-            let heard = |(score, threshold): (&f32, &Threshold)| *score >= threshold.on;
-            let any = scores.iter().zip(&adapted.thresholds).any(heard);
-            let mut with_none = scores.clone();
-            with_none.push(if any { -1.0 } else { 2.0 });
+            // Only what reaches its threshold is named, before none is.
+            let named = scores.iter().zip(&adapted.thresholds);
+            let named = named.map(|(&score, at)| if score >= at.on { score } else { -1.0 });
+            let with_none: Vec<f32> = named.chain([-0.5]).collect();
             if clip.classes.is_empty() {
                 confusion.add(&with_none, &[none]);
                 continue;
@@ -53,7 +53,7 @@ impl Figures {
             classes: material.classes.clone(),
             clips,
             thresholds: adapted.thresholds.clone(),
-            accuracy: best.accuracy(),
+            accuracy: best.accuracy().filter(|_| none > 1),
             confusion,
             negatives: material.clips.iter().filter(|clip| clip.classes.is_empty()).count(),
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::fitting::batch;
 use super::material::MaterialArgs;
 use super::{own, whole};
 use crate::cli::{Outcome, output};
@@ -24,14 +25,15 @@ pub struct Sound {
     /// model in this program
     #[arg(long, value_name = "FILE", conflicts_with = "head")]
     pub recipe: Option<PathBuf>,
-    /// Whether classes are heard each for itself (sigmoid), or one at a time (softmax)
-    #[arg(long, value_enum, default_value_t = Scores::Sigmoid, conflicts_with = "head")]
-    pub scores: Scores,
+    /// Whether classes are heard each for itself (sigmoid), or one at a time (softmax); default: as
+    /// in the model that it starts from, else sigmoid
+    #[arg(long, value_enum, conflicts_with = "head")]
+    pub scores: Option<Scores>,
     /// What is wanted of a window in which two clips are mixed
     #[arg(long, value_enum, default_value_t = MixedName::Shares, conflicts_with = "head")]
     pub mixed: MixedName,
     /// Clips a step
-    #[arg(long, default_value_t = 32, value_name = "N", conflicts_with = "head")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = batch, conflicts_with = "head")]
     pub batch: usize,
     /// Stop after so many epochs without a better validation loss; 0: never
     #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "head")]
@@ -147,6 +149,13 @@ pub enum Scores {
 }
 
 impl Scores {
+    pub fn of(activation: Activation) -> Self {
+        match activation {
+            Activation::Softmax => Self::Softmax,
+            _ => Self::Sigmoid,
+        }
+    }
+
     pub fn activation(self) -> Activation {
         match self {
             Self::Sigmoid => Activation::Sigmoid,

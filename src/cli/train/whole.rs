@@ -21,7 +21,7 @@ use crate::train::augment::{Augmentation, Mixed};
 use crate::train::examples::Examples;
 use crate::train::fit::{Epoch, FitSettings, Fitted, Loss, Score, outputs};
 use crate::train::remember::remember;
-use crate::train::sounds::{Labelled, SoundExamples};
+use crate::train::sounds::{Labelled, SoundExamples, SoundSet};
 use crate::train::{head, split, starting};
 
 /// Of the clips that say nothing about it, one in so many is held back.
@@ -40,24 +40,26 @@ struct Start {
 
 /// Learns and writes the model and the pictures.
 pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
-    let augmentation = augmentation(order)?;
     let plain = SoundModel::load(None)?;
     let (from, recipe) = origin(order, &plain)?;
+    let scores = order.scores.unwrap_or(from.scores());
+    let augmentation = augmentation(order, scores)?;
     let material = order.material.load(&recipe)?;
     let start = start(order, &recipe, from, &material.classes)?;
     let held = held_back(order, &material);
+    let heard_in_training = without(&material.set, &held);
     let sides = |wanted: bool| labelled(&material, &held, wanted);
     let training =
-        SoundExamples::training(material.set.clone(), sides(false), augmentation, order.seed);
+        SoundExamples::training(heard_in_training, sides(false), augmentation, order.seed);
     let validation = SoundExamples::validation(material.set.clone(), sides(true));
-    let settings = settings(order, start.fresh);
+    let settings = settings(order, scores, start.fresh);
     let keeping = Kept { folder: order.checkpoint.as_deref(), resume: order.resume };
     let told = |score: Score| format!("accuracy {:.2} %", 100.0 * score.quality);
     let examples = (&training as &dyn Examples, &validation as &dyn Examples);
     let fitted = fit_shown(start.layers, examples, &settings, keeping, order.force, told)?;
-    let confusion = confusion(&fitted.layers, &validation, order.scores.activation())?;
+    let confusion = confusion(&fitted.layers, &validation, scores.activation())?;
     let card = card(order, &start.from, &material, &settings, &fitted, &confusion);
-    let model = assemble(order, &recipe, &plain, &material, &fitted, card)?;
+    let model = assemble(order, &recipe, &plain, &material, &fitted, scores, card)?;
     let model = remembering(order, &model, &material, &sides(false))?;
     output::write_file(&order.out, &model, order.force)?;
     let curve = curve(&order.card_name(), &fitted)?;
@@ -79,8 +81,8 @@ pub fn run(order: &Sound) -> anyhow::Result<Outcome> {
 }
 
 /// Outputs that share one whole want targets that do, too.
-fn augmentation(order: &Sound) -> anyhow::Result<Augmentation> {
-    let mixed = match (order.mixed, order.scores) {
+fn augmentation(order: &Sound, scores: Scores) -> anyhow::Result<Augmentation> {
+    let mixed = match (order.mixed, scores) {
         (MixedName::Shares, _) => Mixed::Shares,
         (MixedName::Audible, Scores::Sigmoid) => Mixed::Audible,
         (MixedName::Audible, Scores::Softmax) => {
@@ -96,9 +98,19 @@ fn augmentation(order: &Sound) -> anyhow::Result<Augmentation> {
 
 /// What the network comes from: a model with its recipe, weights for a plan of layers, or nothing.
 enum Origin<'a> {
-    Model { path: &'a Path, bytes: Vec<u8>, outputs: Vec<String> },
+    Model { path: &'a Path, bytes: Vec<u8>, outputs: Vec<String>, scores: Scores },
     Weights(&'a Path),
     Nothing,
+}
+
+impl Origin<'_> {
+    /// What its outputs are, as far as it has some.
+    fn scores(&self) -> Scores {
+        match self {
+            Self::Model { scores, .. } => *scores,
+            Self::Weights(_) | Self::Nothing => Scores::Sigmoid,
+        }
+    }
 }
 
 fn origin<'a>(order: &'a Sound, plain: &SoundModel) -> anyhow::Result<(Origin<'a>, Recipe)> {
@@ -121,7 +133,8 @@ fn origin<'a>(order: &'a Sound, plain: &SoundModel) -> anyhow::Result<(Origin<'a
     let bytes = read_model_file(path)?;
     let model = SoundModel::from_bytes(&bytes, &path.display().to_string())?;
     let outputs = model.metadata.outputs.clone();
-    Ok((Origin::Model { path, bytes, outputs }, model.recipe))
+    let scores = Scores::of(model.metadata.activation);
+    Ok((Origin::Model { path, bytes, outputs, scores }, model.recipe))
 }
 
 /// How sound becomes the image of a new network.
@@ -161,7 +174,7 @@ fn start(
             });
             return Ok(Start { layers, from, fresh: filled.left });
         }
-        Origin::Model { path, bytes, outputs: before } => {
+        Origin::Model { path, bytes, outputs: before, .. } => {
             layers =
                 Layers::from_onnx(&bytes).with_context(|| format!("model {}", path.display()))?;
             let from = json!({ "model": path.file_name().map(|name| name.to_string_lossy()),
@@ -201,6 +214,13 @@ fn held_back(order: &Sound, material: &Material) -> Vec<bool> {
     folds.into_iter().map(|fold| fold == 0).collect()
 }
 
+/// The set without the backgrounds that are held back.
+fn without(set: &SoundSet, held: &[bool]) -> SoundSet {
+    let is_held = |background: &Labelled| held.get(background.sound).is_some_and(|held| *held);
+    let backgrounds = set.backgrounds.iter().filter(|one| !is_held(one)).cloned().collect();
+    SoundSet { backgrounds, ..set.clone() }
+}
+
 fn labelled(material: &Material, held: &[bool], wanted: bool) -> Vec<Labelled> {
     let clips = material.clips.iter().zip(held).enumerate();
     let chosen = clips.filter(|(_, (_, held))| **held == wanted);
@@ -211,10 +231,10 @@ fn labelled(material: &Material, held: &[bool], wanted: bool) -> Vec<Labelled> {
     labelled.collect()
 }
 
-fn settings(order: &Sound, fresh: Vec<String>) -> FitSettings {
+fn settings(order: &Sound, scores: Scores, fresh: Vec<String>) -> FitSettings {
     let defaults = FitSettings::default();
     FitSettings {
-        loss: match order.scores {
+        loss: match scores {
             Scores::Sigmoid => Loss::Sigmoid,
             Scores::Softmax => Loss::Softmax,
         },
@@ -264,6 +284,7 @@ fn assemble(
     plain: &SoundModel,
     material: &Material,
     fitted: &Fitted,
+    scores: Scores,
     card: Value,
 ) -> anyhow::Result<Vec<u8>> {
     let metadata = Metadata {
@@ -271,7 +292,7 @@ fn assemble(
         recipe: recipe.text(),
         recipe_hash: recipe.hash(),
         outputs: material.classes.clone(),
-        activation: order.scores.activation(),
+        activation: scores.activation(),
         decision: serde_json::to_value(decision(plain, &material.classes)?)?,
         card,
     };
@@ -281,10 +302,14 @@ fn assemble(
 }
 
 /// The rules of the model in this program, as far as the classes are its own, until they are
-/// calibrated.
+/// calibrated. Where there are others, all are reported.
 fn decision(plain: &SoundModel, classes: &[String]) -> anyhow::Result<Defaults> {
     let mut rules: Defaults = serde_json::from_value(plain.metadata.decision.clone())?;
-    rules.recommended.retain(|class| classes.contains(class));
+    if classes.iter().all(|class| plain.metadata.outputs.contains(class)) {
+        rules.recommended.retain(|class| classes.contains(class));
+    } else {
+        rules.recommended = classes.to_vec();
+    }
     rules.classes.retain(|class, _| classes.contains(class));
     for rule in rules.classes.values_mut() {
         rule.suppressed_by.retain(|class| classes.contains(class));
@@ -313,11 +338,15 @@ fn card(
     confusion: &Confusion,
 ) -> Value {
     let negatives = material.clips.iter().filter(|clip| clip.classes.is_empty()).count();
+    let architecture = match from.get("model") {
+        Some(_) => "that of its origin",
+        None => order.architecture.unwrap_or(ArchitectureName::Mn04).text(),
+    };
     json!({
         "name": order.card_name(),
         "licence": order.licence,
         "from": from,
-        "architecture": order.architecture.map_or("that of its origin", ArchitectureName::text),
+        "architecture": architecture,
         "training": {
             "command": command_line(),
             "layers": "all",

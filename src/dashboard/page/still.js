@@ -1,4 +1,5 @@
-// A still spectrogram of one window: the daemon's grey image of 227x227, in the palette and with axes.
+// A still spectrogram of one window: the daemon's image of 227x227, grey or of three spectra a
+// column, in the palette and with axes.
 
 import { frequencyAxis } from "./axis.js";
 import { el } from "./dom.js";
@@ -25,6 +26,9 @@ async function paint(canvas, blob, palette) {
   pen.drawImage(image, 0, 0);
   const pixels = pen.getImageData(0, 0, image.width, image.height);
   const words = new Uint32Array(pixels.data.buffer);
-  for (let at = 0; at < words.length; at += 1) words[at] = palette[pixels.data[at * 4]];
+  for (let at = 0; at < words.length; at += 1) {
+    const [red, green, blue] = pixels.data.subarray(at * 4);
+    words[at] = palette[Math.max(red, green, blue)];
+  }
   pen.putImageData(pixels, 0, 0);
 }

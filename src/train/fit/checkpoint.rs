@@ -5,11 +5,13 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::FitError;
 use super::graph::Graph;
 use super::optimiser::Optimiser;
 use super::settings::{Epoch, FitSettings};
+use crate::train::examples::{Batch, Examples};
 
 /// All that decides how a training goes on.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,16 +24,44 @@ pub(super) struct State {
     pub history: Vec<Epoch>,
 }
 
+/// What a training begins with, learns from and is validated by, as a digest: the weights, how many
+/// examples there are, and some of them as the first epoch shows them.
+///
+/// # Errors
+/// When an example can't be made.
+pub(super) fn course(graph: &Graph, sets: [Option<&dyn Examples>; 2]) -> Result<String, FitError> {
+    let mut digest = Sha256::new();
+    let mut add = |values: &[f32]| values.iter().for_each(|v| digest.update(v.to_le_bytes()));
+    graph.parameters.iter().for_each(|parameter| add(&parameter.values));
+    for examples in sets.into_iter().flatten() {
+        let count = examples.len();
+        let indices: Vec<usize> = (0..count).step_by(count.div_ceil(SAMPLES).max(1)).collect();
+        let Batch { images, targets } = examples.batch(0, &indices)?;
+        add(&[count as f32]);
+        add(&targets);
+        // To tenths: another processor rounds otherwise, and is to go on all the same.
+        let mean = |image: &[f32]| (10.0 * image.iter().sum::<f32>() / image.len() as f32).round();
+        let image = images.len().checked_div(indices.len()).unwrap_or(0).max(1);
+        add(&images.chunks(image).map(mean).collect::<Vec<_>>());
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// The part of a state that is not numbers in bulk.
 #[derive(Serialize, Deserialize)]
 struct Header {
     settings: FitSettings,
+    #[serde(default)]
+    course: String,
     steps: u64,
     history: Vec<Epoch>,
 }
 
 /// The key of the header in the file's metadata.
 const HEADER: &str = "hearken.training";
+
+/// Examples of a set that its digest is made of.
+const SAMPLES: usize = 32;
 
 /// The groups of tensors in the file.
 const GROUPS: [&str; 5] = ["weights", "average", "first", "second", "best"];
@@ -48,6 +78,7 @@ impl State {
         path: &Path,
         graph: &Graph,
         settings: &FitSettings,
+        course: &str,
     ) -> Result<(), FitError> {
         let failed = |why: String| FitError::Checkpoint { path: path.to_owned(), why };
         let bytes: Vec<(String, Vec<u8>)> = GROUPS
@@ -66,7 +97,8 @@ impl State {
             views.push((name, view.map_err(|error| failed(error.to_string()))?));
         }
         let (settings, history) = (settings.clone(), self.history.clone());
-        let header = Header { settings, steps: self.optimiser.steps, history };
+        let (steps, course) = (self.optimiser.steps, course.to_owned());
+        let header = Header { settings, course, steps, history };
         let header = serde_json::to_string(&header).map_err(|error| failed(error.to_string()))?;
         let metadata = Some([(HEADER.to_owned(), header)].into());
         let temporary = path.with_extension("part");
@@ -75,8 +107,13 @@ impl State {
         std::fs::rename(&temporary, path).map_err(|error| failed(error.to_string()))
     }
 
-    /// Reads a state that was written for the same network and the same settings.
-    pub fn read(path: &Path, graph: &Graph, settings: &FitSettings) -> Result<Self, FitError> {
+    /// Reads a state that was written for the same network, settings and [`course`].
+    pub fn read(
+        path: &Path,
+        graph: &Graph,
+        settings: &FitSettings,
+        course: &str,
+    ) -> Result<Self, FitError> {
         let failed = |why: String| FitError::Checkpoint { path: path.to_owned(), why };
         let damaged = |error: safetensors::SafeTensorError| failed(error.to_string());
         let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
@@ -90,6 +127,11 @@ impl State {
             return Err(failed(format!(
                 "it was made with other settings: {found:?}, now {settings:?}"
             )));
+        }
+        if header.course != course {
+            let why = "it is of a training from other weights, or on other examples, or of an \
+                       earlier program: give another folder, or begin anew";
+            return Err(failed(why.to_owned()));
         }
         let tensors = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let tensors: BTreeMap<String, TensorView> = tensors.tensors().into_iter().collect();

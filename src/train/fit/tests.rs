@@ -349,9 +349,19 @@ fn a_resumed_training_ends_as_an_uninterrupted_one() {
     });
     assert_eq!(epochs, [3, 4]);
     assert_eq!(resumed.unwrap(), fitted(&settings, None));
-    let other = FitSettings { batch: 4, ..settings };
+    let other = FitSettings { batch: 4, ..settings.clone() };
     let refused = fit(small(), &training, None, &other, Some(&keeping), &mut |_| {});
     assert!(refused.unwrap_err().to_string().contains("other settings"));
+    // Neither examples nor weights may be others.
+    let fewer = Stripes { count: 95, classes: 4 };
+    let refused = |layers, training: &Stripes, validation| {
+        fit(layers, training, validation, &settings, Some(&keeping), &mut |_| {}).map(|_| ())
+    };
+    assert!(refused(small(), &fewer, Some(&validation as &dyn Examples)).is_err());
+    assert!(refused(small(), &training, None).unwrap_err().to_string().contains("other examples"));
+    let learnt = fitted(&settings, None).layers;
+    assert!(refused(learnt, &training, Some(&validation)).is_err());
+    assert!(refused(small(), &training, Some(&validation)).is_ok());
 }
 
 #[test]

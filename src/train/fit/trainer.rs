@@ -3,7 +3,7 @@
 use std::thread::scope;
 use std::time::Instant;
 
-use super::checkpoint::State;
+use super::checkpoint::{State, course};
 use super::gradients::backward;
 use super::graph::Graph;
 use super::loss::{Score, Tally};
@@ -22,6 +22,8 @@ pub(super) struct Trainer<'a> {
     validation: Option<&'a dyn Examples>,
     settings: &'a FitSettings,
     keeping: Option<&'a Keeping>,
+    /// See [`course`].
+    course: String,
     graph: Graph,
     outputs: usize,
     optimiser: Optimiser,
@@ -57,6 +59,10 @@ impl<'a> Trainer<'a> {
         if training.is_empty() {
             return Err(FitError::Settings("there is nothing to train on".to_owned()));
         }
+        let course = match keeping {
+            Some(_) => course(&graph, [Some(training), validation])?,
+            None => String::new(),
+        };
         let optimiser = Optimiser::new(&graph);
         let mut trainer = Self {
             best: optimiser.average.clone(),
@@ -66,6 +72,7 @@ impl<'a> Trainer<'a> {
             validation,
             settings,
             keeping,
+            course,
             graph,
             outputs,
             history: Vec::new(),
@@ -76,7 +83,8 @@ impl<'a> Trainer<'a> {
         if let Some(keeping) =
             keeping.filter(|keeping| keeping.resume && keeping.checkpoint.exists())
         {
-            trainer.resume(State::read(&keeping.checkpoint, &trainer.graph, settings)?);
+            let path = &keeping.checkpoint;
+            trainer.resume(State::read(path, &trainer.graph, settings, &trainer.course)?);
         }
         Ok(trainer)
     }
@@ -102,7 +110,8 @@ impl<'a> Trainer<'a> {
                 self.best.clone_from(&self.optimiser.average);
             }
             if let Some(keeping) = self.keeping {
-                self.state().write(&keeping.checkpoint, &self.graph, self.settings)?;
+                let path = &keeping.checkpoint;
+                self.state().write(path, &self.graph, self.settings, &self.course)?;
             }
             let seconds_left = self.seconds_left(0.0);
             watch(Progress::Epoch { epoch, epochs, is_best, seconds_left });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::classify::in_range;
+use crate::cli::classify::{decibels, in_range};
 use crate::data::degrade::{gain, low_pass, mix_at_snr};
 use crate::data::files::audio_files;
 use crate::data::load;
@@ -72,10 +72,6 @@ impl Degrader<'_> {
         }
         Ok(())
     }
-}
-
-fn decibels(text: &str) -> Result<f32, String> {
-    in_range(text, -120.0, 120.0)
 }
 
 fn hertz(text: &str) -> Result<f32, String> {
