@@ -219,6 +219,19 @@ fn each_fold_is_heard_by_its_own_model_on_its_own_backgrounds() {
     ];
     let (code, _, err) = run(&[&order, &["--folds", "1,2"]]);
     assert!(code != 0 && err.contains("fold2.onnx"), "{code}: {err}");
+    // The same network, but nothing says that its scores are scaled.
+    let [model, recipe] = ["models/sound.onnx", "models/sound.recipe.json"].map(repository);
+    let card = std::fs::read_to_string(repository("models/sound.card.json")).expect("the card");
+    let mut card: Value = serde_json::from_str(&card).expect("JSON");
+    card["card"].as_object_mut().expect("an object").remove("calibration");
+    std::fs::write(at("raw.json"), card.to_string()).expect("written");
+    let [card, raw] = ["raw.json", "cv/fold2.onnx"].map(|name| path(&at(name)));
+    let (model, recipe) = (path(&model), path(&recipe));
+    let wrap = ["model", "wrap", &model, "--card", &card, "--recipe", &recipe, "--out", &raw];
+    let (code, _, err) = outcome(wrap);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = run(&[&order, &["--folds", "1,2"]]);
+    assert!(code == 2 && err.contains("fold2.onnx") && err.contains("not calibrated"), "{err}");
     std::fs::copy(repository("models/sound.onnx"), at("cv/fold2.onnx")).expect("copied");
     let measured = |folds: &str| -> Value {
         let (code, out, err) = run(&[&order, &["--folds", folds]]);

@@ -104,11 +104,11 @@ impl Calibrate {
         let other = SoundModel::load(Some(like))?;
         check_alike(model, &other).with_context(|| format!("--like {}", like.display()))?;
         let card = other.metadata.card.get("calibration").cloned();
-        let Some((card, scaling)) = card.zip(scaling_of(&other.metadata)) else {
+        let Some((card, scaling)) = card.zip(Scaling::of(&other.metadata)) else {
             let like = like.display();
             return Err(Usage(format!("--like {like}: its card holds no calibration")).into());
         };
-        if scaling_of(&model.metadata).is_some() {
+        if Scaling::of(&model.metadata).is_some() {
             let model = self.model.display();
             return Err(Usage(format!(
                 "{model} is calibrated already, and --like is for one that isn't"
@@ -183,7 +183,7 @@ impl Calibrate {
             choices.iter().map(|(class, choice)| (name(*class), figures(choice))).collect();
         let card = json!({
             "hop_s": self.hop,
-            "scaling": scaling_of(&metadata).map_or(bench.scaling.clone(), |before| before.then(&bench.scaling)),
+            "scaling": Scaling::of(&metadata).map_or(bench.scaling.clone(), |before| before.then(&bench.scaling)),
             "soundscape_hours": hours(&bench.scenes),
             "background_hours": hours(&bench.backgrounds),
             "calibration_error": rounded(reliability.error),
@@ -193,14 +193,6 @@ impl Calibrate {
         put_into_card(&mut metadata, card);
         Ok(metadata)
     }
-}
-
-/// What calibration did to the scores of a model, by its card.
-pub fn scaling_of(metadata: &Metadata) -> Option<Scaling> {
-    let scaling = metadata.card.get("calibration")?.get("scaling")?;
-    let scaling: Scaling = serde_json::from_value(scaling.clone()).ok()?;
-    let outputs = metadata.outputs.len();
-    (scaling.scale.len() == outputs && scaling.shift.len() == outputs).then_some(scaling)
 }
 
 fn put_into_card(metadata: &mut Metadata, calibration: Value) {

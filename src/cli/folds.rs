@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 
 use super::Usage;
-use super::calibrate::scaling_of;
+use crate::evaluate::scores::Scaling;
 use crate::hear::SoundModel;
 
 /// What stands for the fold's number.
@@ -40,7 +40,7 @@ impl FoldModels {
         let name = || format!("--models: {}", path.display());
         let model = SoundModel::load(Some(&path))?;
         check_alike(&model, like).with_context(name)?;
-        if scaling_of(&model.metadata) != scaling_of(&like.metadata) {
+        if Scaling::of(&model.metadata) != Scaling::of(&like.metadata) {
             let what = "the models are not calibrated alike, so the rules of one say nothing about \
                         the other's scores (see `hearken calibrate --like`)";
             return Err(Usage(what.to_owned())).with_context(name);

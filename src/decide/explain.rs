@@ -318,6 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rest_goes_on_in_the_next_stream() {
+        let rules = rules(|rule| rule.cooldown_s = 60.0, Vec::new());
+        let verdict = |gap_s: f64| {
+            let mut explainer = Explainer::new(rules.clone(), 2);
+            for stream in 0..2 {
+                for n in 0..3 {
+                    let end_s = 5.0 + f64::from(n);
+                    let (scores, level_dbfs) = (&[0.9, 0.1], -20.0);
+                    let heard =
+                        Heard { start_s: end_s - 5.0, end_s, scores, level_dbfs, first: n == 0 };
+                    explainer.step(heard, true);
+                }
+                if stream == 0 {
+                    explainer.begin_stream(7.0, 7.0 + gap_s);
+                }
+            }
+            explainer.verdicts(&["dog".into(), "rain".into()]).remove(0)
+        };
+        let (soon, late) = (verdict(10.0), verdict(100.0));
+        assert_eq!((soon.events, soon.resting), (1, 2), "{}", soon.why);
+        assert_eq!((late.events, late.resting), (2, 0), "{}", late.why);
+    }
+
+    #[test]
     fn classes_that_are_not_reported_are_said_to_be_so() {
         let mut explainer = Explainer::new(rules(|_| {}, Vec::new()), 2);
         let heard =

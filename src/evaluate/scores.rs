@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::stream::Trial;
-use crate::network::Activation;
+use crate::network::{Activation, Metadata};
 
 /// A window holds a sound if this much of it lies inside, or all of a shorter one. Less is neither
 /// one nor the other, and is not used.
@@ -29,6 +29,14 @@ pub struct Scaling {
 }
 
 impl Scaling {
+    /// What calibration did to the scores of a model, by its card; nothing if it wasn't calibrated.
+    pub fn of(metadata: &Metadata) -> Option<Self> {
+        let scaling = metadata.card.get("calibration")?.get("scaling")?;
+        let scaling = Self::deserialize(scaling).ok()?;
+        let outputs = metadata.outputs.len();
+        (scaling.scale.len() == outputs && scaling.shift.len() == outputs).then_some(scaling)
+    }
+
     /// Leaves `outputs` outputs as they are.
     pub fn none(outputs: usize) -> Self {
         Self { scale: vec![1.0; outputs], shift: vec![0.0; outputs] }

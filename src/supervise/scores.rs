@@ -130,6 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn streams_are_as_far_apart_as_their_clocks_say_and_never_less_than_they_were_long() {
+        let at = |seconds: i64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        // A minute into one stream it is 12:01:40; ten seconds later, five into the next.
+        assert_eq!(streams_apart_s((60.0, at(100)), (5.0, at(110))), 65.0);
+        assert_eq!(streams_apart_s((60.0, at(100)), (5.0, at(40))), 55.0);
+    }
+
+    #[test]
     fn the_oldest_windows_give_way_and_a_stretch_is_counted() {
         let log = ScoreLog::new((0..10).map(|n| format!("s{n}").into()));
         assert_eq!(log.of_each_max, 3_600);
