@@ -41,16 +41,16 @@ impl Choice {
         self.within(limits) == 1.0
     }
 
-    /// 1 within the limits; half of it at twice a limit, and so on. One false alarm is forgiven:
-    /// in the hour or two that backgrounds last, it may as well be chance.
+    /// 1 within the limits; half of it at twice a limit, and so on. A single false alarm is forgiven:
+    /// in the hour or two that backgrounds often last, it may as well be chance.
     fn within(&self, limits: &Limits) -> f64 {
         let part = |value: Option<f64>, limit: f64| match value {
             Some(value) if value > limit => limit / value,
             _ => 1.0,
         };
-        let false_alarms = self.backgrounds.false_alarms.saturating_sub(1);
-        let backgrounds = Tally { false_alarms, ..self.backgrounds.clone() };
-        part(backgrounds.false_alarms_per_hour(), limits.false_alarms_per_hour)
+        let single = self.backgrounds.false_alarms <= 1;
+        let per_hour = self.backgrounds.false_alarms_per_hour().filter(|_| !single);
+        part(per_hour, limits.false_alarms_per_hour)
             * part(self.scenes.latency_s(0.5), limits.latency_s)
     }
 
@@ -259,6 +259,17 @@ mod tests {
         assert!(!choice.keeps(&hurried), "{choice:?}");
         // Neither a rule that hears nothing, nor one that always cries wolf.
         assert_eq!((choice.scenes.found, choice.backgrounds.false_alarms), (19, 0), "{choice:?}");
+    }
+
+    #[test]
+    fn a_single_false_alarm_is_forgiven_and_more_count_in_full() {
+        let kept = |false_alarms, hours: f64| {
+            let rule = rules().by_class[0].clone().unwrap().rule;
+            let backgrounds = Tally { false_alarms, quiet_s: 3_600.0 * hours, ..Tally::default() };
+            Choice { rule, scenes: Tally::default(), backgrounds }.within(&LIMITS)
+        };
+        assert_eq!([kept(1, 0.2), kept(1, 7.0), kept(3, 7.0)], [1.0; 3]);
+        assert_eq!([kept(2, 1.0), kept(4, 7.0)], [0.25, 0.875]);
     }
 
     #[test]
