@@ -1,19 +1,22 @@
-"""Makes sounds that are none of the model's classes out of Debian packages: music, single
+#!/usr/bin/env python3
+"""Makes recordings of other sounds than the model's out of Debian 12's packages: music, single
 instruments, drums, speech in over twenty languages, and Morse code.
 
-usage: scripts/negatives.py DIR        (needs apt-get, dpkg-deb, ffmpeg with ffprobe, and fluidsynth)
+usage: scripts/negatives.py DIR
 
 Writes 368 recordings of up to a minute, mono at 32 kHz, to DIR/music, DIR/instruments, DIR/drums,
-DIR/speech and DIR/morse (170 MB; it takes 1 GB to download, and 3 GB of temporary files). The same
-packages give the same sounds. models/sound.clips.csv says what may be heard in them after all, and
-which fold they belong to.
+DIR/speech and DIR/morse (170 MB), over those of before. It downloads 1 GB, and needs 3 GB in TMPDIR
+meanwhile. The same packages give the same sounds. The rows of models/sound.clips.csv say which fold
+they belong to, and what may be heard in them all the same (bells, wind, clapping).
 """
 
+import argparse
 import array
 import math
 import os
 import random
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -48,16 +51,31 @@ INSTRUMENTS = 122
 DRUM_KITS = [0, 8, 16, 24, 25, 32, 40, 48]
 MORSE_RECORDINGS = 12
 SOUND = re.compile(r"\.(ogg|wav|mp3|opus)$", re.IGNORECASE)
+TOOLS = {
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "ffmpeg": "ffmpeg",
+    "ffprobe": "ffmpeg",
+    "fluidsynth": "fluidsynth",
+}
 # Prompts that are no speech.
 NO_SPEECH = re.compile(r"beep|tone|silence|monkey|weasel|screw|lots-o|moo|dog|jingle|tt-")
 
 
+def run(command, what, folder=None):
+    """Runs a program, which is quiet unless it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["it does not say why"]
+        raise RuntimeError(f"{what}: {command[0]} failed: {last[0]}")
+
+
 def fetch(packages, folder):
     """Downloads Debian packages and unpacks each into a folder of its own name."""
-    subprocess.run(["apt-get", "download", *packages], cwd=folder, check=True)
+    run(["apt-get", "download", *packages], "packages of Debian 12, after apt-get update", folder)
     for package in packages:
         (archive,) = folder.glob(f"{package}_*.deb")
-        subprocess.run(["dpkg-deb", "-x", archive, folder / package], check=True)
+        run(["dpkg-deb", "-x", archive, folder / package], archive.name)
         archive.unlink()
 
 
@@ -71,11 +89,11 @@ def sounds_in(folder):
 def encode(inputs, target, extra=()):
     """Mono Ogg Vorbis at RATE_HZ; the file appears when it is whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part.ogg")
-    form = ["-ac", "1", "-ar", str(RATE_HZ), "-c:a", "libvorbis", "-q:a", "5"]
+    part = target.with_suffix(".part")
+    form = ["-ac", "1", "-ar", str(RATE_HZ), "-c:a", "libvorbis", "-q:a", "5", "-f", "ogg"]
     # Without it every file has a serial number of its own.
     same = ["-map_metadata", "-1", "-fflags", "+bitexact"]
-    subprocess.run(["ffmpeg", "-v", "fatal", "-y", *inputs, *extra, *form, *same, part], check=True)
+    run(["ffmpeg", "-v", "error", "-y", *inputs, *extra, *form, *same, part], target.name)
     part.rename(target)
 
 
@@ -83,7 +101,7 @@ def seconds(path):
     """How long a file lasts; 0 if nobody can say."""
     ask = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", path]
     answer = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
-    return float(answer) if re.fullmatch(r"[0-9.]+", answer) else 0.0
+    return float(answer) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", answer) else 0.0
 
 
 def music(packages, out):
@@ -91,7 +109,8 @@ def music(packages, out):
     for package, name in MUSIC.items():
         for path in sounds_in(packages / package):
             duration_s = seconds(path)
-            if duration_s < TRACK_S or "/audio/sounds/" in str(path):
+            is_effect = "/audio/sounds/" in str(path.relative_to(packages))
+            if duration_s < TRACK_S or is_effect:
                 continue
             stem = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
             start_s = 0.15 * duration_s if duration_s > 80 else 0.0
@@ -181,8 +200,7 @@ def play(packages, name, notes, target):
     score, sound = (packages / f"{name}{end}" for end in (".mid", ".wav"))
     score.write_bytes(notes)
     options = ["-ni", "-q", "-r", "44100", "-g", "0.7", "-F", sound]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["fluidsynth", *options, font, score], check=True, **quiet)
+    run(["fluidsynth", *options, font, score], name)
     encode(["-t", str(LONGEST_S), "-i", sound], target)
     score.unlink()
     sound.unlink()
@@ -191,34 +209,35 @@ def play(packages, name, notes, target):
 def instruments(packages, out):
     """Each instrument by itself: what it plays is drawn."""
 
-    def make(program, name, target):
+    def record(program, name, target):
         notes = midi(program, melody(random.Random(1_000 + program)))
         play(packages, name, notes, target)
 
     for program in range(INSTRUMENTS):
         name = f"gm{program:03}"
         target = out / "instruments" / f"{name}.ogg"
-        yield partial(make, program, name, target)
+        yield partial(record, program, name, target)
 
 
 def drums(packages, out):
     """Drum kits, two recordings each."""
 
-    def make(kit, number, name, target):
+    def record(kit, number, name, target):
         notes = midi(kit, rhythm(random.Random(5_000 + number)), channel=9)
         play(packages, name, notes, target)
 
     for number, kit in enumerate(2 * DRUM_KITS):
         name = f"drums{number:02}"
         target = out / "drums" / f"{name}.ogg"
-        yield partial(make, kit, number, name, target)
+        yield partial(record, kit, number, name, target)
 
 
 def voices(packages):
     """Recordings of one voice, or of a few in one language, by name."""
     groups = {}
     for package, language in PROMPTS.items():
-        prompts = [path for path in sounds_in(packages / package) if not NO_SPEECH.search(str(path))]
+        found = sounds_in(packages / package)
+        prompts = [path for path in found if not NO_SPEECH.search(str(path.relative_to(packages)))]
         groups.update({f"asterisk-{language}-{part}": prompts for part in range(6)})
     for folder in (packages / LETTERS / "usr/share/klettres").iterdir():
         letters = sounds_in(folder / "alpha") + sounds_in(folder / "syllab")
@@ -311,19 +330,36 @@ def morse(packages, out):
         yield partial(key, number, target)
 
 
-def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__.strip())
-    out = Path(sys.argv[1]).resolve()
+def make(out):
+    """Makes all recordings, as many at once as there are cores. The first failure ends it."""
     with tempfile.TemporaryDirectory(prefix="negatives-") as folder:
         packages = Path(folder)
         fetch([*MUSIC, *PROMPTS, LETTERS, WORDS, SOUND_FONT], packages)
         kinds = (music, instruments, drums, speech, morse)
         wanted = [one for kind in kinds for one in kind(packages, out)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for made in [pool.submit(make) for make in wanted]:
-                made.result()
-    print(f"{len(wanted)} recordings in {out}")
+            try:
+                for made in [pool.submit(one) for one in wanted]:
+                    made.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return len(wanted)
+
+
+def main():
+    about, _, more = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(description=about, epilog=more.partition("\n\n")[2])
+    parser.add_argument("dir", metavar="DIR", type=Path, help="where the recordings are to be")
+    out = parser.parse_args().dir.resolve()
+    missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
+    if missing:
+        sys.exit(f"missing programs; install them: sudo apt-get install {' '.join(missing)}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        print(f"{make(out)} recordings in {out}")
+    except (OSError, RuntimeError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

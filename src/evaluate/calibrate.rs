@@ -48,8 +48,8 @@ impl Choice {
             Some(value) if value > limit => limit / value,
             _ => 1.0,
         };
-        let single = self.backgrounds.false_alarms <= 1;
-        let per_hour = self.backgrounds.false_alarms_per_hour().filter(|_| !single);
+        let forgiven = self.backgrounds.false_alarms <= 1;
+        let per_hour = self.backgrounds.false_alarms_per_hour().filter(|_| !forgiven);
         part(per_hour, limits.false_alarms_per_hour)
             * part(self.scenes.latency_s(0.5), limits.latency_s)
     }
