@@ -105,7 +105,7 @@ def seconds(path):
 
 
 def music(packages, out):
-    """A minute of each track, from its first sixth on where it is long enough."""
+    """A minute of each track; of one over 80 s without its beginning, which may be silence."""
     for package, name in MUSIC.items():
         for path in sounds_in(packages / package):
             duration_s = seconds(path)

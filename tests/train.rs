@@ -288,3 +288,21 @@ fn what_is_wrong_is_said_before_anything_is_learnt() {
     refused(&[&data_path, "--head", "--out", &broken], &["broken.onnx", "--force"]);
     assert!(!Path::new(&model).exists(), "nothing is written when something is wrong");
 }
+
+#[test]
+fn the_other_sounds_that_the_model_learned_from_are_measured_on_by_the_same_folds() {
+    let rows = |table: &str, folder: &str| -> Vec<String> {
+        let text = text(&repository(table));
+        let rows = text.lines().filter_map(|row| row.strip_prefix(folder));
+        // File, label and fold.
+        rows.map(|row| row.split(',').take(3).collect::<Vec<_>>().join(",")).collect()
+    };
+    let learned = rows("models/sound.clips.csv", "background/debian/");
+    let measured = rows("models/backgrounds.csv", "debian/");
+    assert_eq!(learned.len(), 368, "as many as scripts/negatives.py makes");
+    assert_eq!(learned, measured);
+    for fold in 1..=4 {
+        let of_fold = learned.iter().filter(|row| row.ends_with(&format!(",{fold}"))).count();
+        assert!(of_fold > 80, "fold {fold} has {of_fold}");
+    }
+}

@@ -46,7 +46,7 @@ pub struct Calibrate {
     /// Seconds from one window to the next, 0.1 to 5: the rules are made for this
     #[arg(long, default_value_t = 0.5, value_name = "SECONDS", value_parser = hop)]
     hop: f32,
-    /// False alarms an hour that a class may give on backgrounds without it
+    /// False alarms an hour that a class may give on backgrounds without it; a single one is forgiven
     #[arg(long, default_value_t = 0.5, value_name = "N")]
     false_alarms_max: f64,
     /// Median seconds from a sound's onset to its report at most
