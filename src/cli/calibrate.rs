@@ -221,7 +221,7 @@ fn rounded(value: f64) -> f64 {
 fn table(plan: &Plan, choices: &[(usize, Choice)], limits: &Limits) -> String {
     let name = |class: usize| plan.model.classes.get(class).map_or("", |class| class);
     let width = choices.iter().map(|(class, _)| name(*class).len()).max().unwrap_or(0).max(5);
-    let head = "on    off   hits  min s  evidence s  found  false/h  median s";
+    let head = "on    off   hits  at once  min s  evidence s  found  false/h  median s";
     let mut lines = vec![format!("{:width$}  {head}", "class")];
     for (class, choice) in choices {
         let rule = &choice.rule;
@@ -229,12 +229,13 @@ fn table(plan: &Plan, choices: &[(usize, Choice)], limits: &Limits) -> String {
             |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let found = choice.scenes.found_share().unwrap_or_default() * 100.0;
         lines.push(format!(
-            "{:width$}  {:.2}  {:.2}  {}/{}   {:5.1}  {:10.2}  {found:3.0} %  {:>7}  {:>8}{}",
+            "{:width$}  {:.2}  {:.2}  {}/{}   {:>7}  {:5.1}  {:10.2}  {found:3.0} %  {:>7}  {:>8}{}",
             name(*class),
             rule.on,
             rule.off,
             rule.hits,
             rule.of,
+            number((rule.at_once < 1.0).then(|| rule.at_once.into())),
             rule.min_duration_s,
             rule.evidence_s,
             number(choice.backgrounds.false_alarms_per_hour()),

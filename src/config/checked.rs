@@ -136,6 +136,7 @@ fn rule(mut section: Section, class: &str, found: &mut Found) -> RuleOverride {
         off: section.number_or_none("off", 0.0..=1.0),
         hits: section.integer("hits", "-", 1..=64),
         of: section.integer("of", "-", 1..=64),
+        at_once: section.number_or_none("at_once", 0.0..=1.0),
         min_duration_s: section.number_or_none("min_duration_s", 0.0..=HOUR_S),
         hold_s: section.number_or_none("hold_s", 0.0..=HOUR_S),
         cooldown_s: section.number_or_none("cooldown_s", 0.0..=24.0 * HOUR_S),
@@ -145,6 +146,11 @@ fn rule(mut section: Section, class: &str, found: &mut Found) -> RuleOverride {
         && off > on
     {
         section.wrong("off", format!("must not be over `on`, which is {on}"));
+    }
+    if let (Some(on), Some(at_once)) = (rule.on, rule.at_once)
+        && at_once < on
+    {
+        section.wrong("at_once", format!("must not be under `on`, which is {on}"));
     }
     if let (Some(hits), Some(of)) = (rule.hits, rule.of)
         && hits > of

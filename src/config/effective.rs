@@ -132,6 +132,7 @@ fn write_rule(out: &mut Lines, rule: &RuleOverride) {
     out.optional("off", rule.off);
     out.optional("hits", rule.hits);
     out.optional("of", rule.of);
+    out.optional("at_once", rule.at_once);
     out.optional("min_duration_s", rule.min_duration_s);
     out.optional("hold_s", rule.hold_s);
     out.optional("cooldown_s", rule.cooldown_s);

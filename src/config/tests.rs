@@ -99,7 +99,7 @@ fn the_sample_holds_every_key_and_no_other() {
     let known: Vec<String> = keys().into_iter().map(|key| key.path).collect();
     let sample: Vec<String> = sample_keys().into_keys().collect();
     assert_eq!(sample, known);
-    assert_eq!(known.len(), 99);
+    assert_eq!(known.len(), 100);
 }
 
 #[test]
@@ -403,6 +403,7 @@ const EVERY_KEY: &str = r#"
         off = 0.2
         hits = 2
         of = 5
+        at_once = 0.97
         min_duration_s = 0.7
         hold_s = 1.1
         cooldown_s = 86400
@@ -601,6 +602,10 @@ fn mistakes_in_tables_name_them_too() {
         (
             "[detection.class.dog]\non = 0.5\noff = 0.6",
             "line 3: detection.class.dog.off = 0.6: must not be over `on`, which is 0.5",
+        ),
+        (
+            "[detection.class.dog]\non = 0.9\nat_once = 0.8",
+            "line 3: detection.class.dog.at_once = 0.8: must not be under `on`, which is 0.9",
         ),
         (
             "[detection.class.dog]\nhits = 4\nof = 3",
@@ -1026,6 +1031,8 @@ fn is_in_range(settings: &Settings) -> bool {
         unit(rule.on)
             && unit(rule.off)
             && rule.off.zip(rule.on).is_none_or(|(off, on)| off <= on)
+            && unit(rule.at_once)
+            && rule.at_once.zip(rule.on).is_none_or(|(at_once, on)| at_once >= on)
             && rule.of.is_none_or(|of| (1..=64).contains(&of))
             && rule.hits.is_none_or(|hits| (1..=rule.of.unwrap_or(64)).contains(&hits))
             && hour(rule.min_duration_s)

@@ -174,7 +174,7 @@ impl Account {
             *self.suppressed.entry(other).or_default() += 1;
         }
         self.hits_best = self.hits_best.max(hits);
-        if hit && hits >= rule.hits && !self.is_on {
+        if hit && (hits >= rule.hits || rule.is_sure(score)) && !self.is_on {
             let rested =
                 self.closed_s.is_none_or(|s| heard.end_s - s >= f64::from(rule.cooldown_s));
             let long = self
@@ -227,7 +227,11 @@ impl Verdict {
             parts.push(format!("never reached its threshold of {:.2}", self.on));
         } else if self.events == 0 && self.hits_best < self.hits {
             let (best, hits, of) = (self.hits_best, self.hits, self.of);
-            parts.push(format!("{best} good windows of {of} at best, and it takes {hits}"));
+            let or_one = match rule.at_once {
+                at_once if at_once < 1.0 => format!(", or one at {at_once:.2}"),
+                _ => String::new(),
+            };
+            parts.push(format!("{best} good windows of {of} at best, and it takes {hits}{or_one}"));
         }
         let windows = |count: u32| {
             if count == 1 { "1 window".to_owned() } else { format!("{count} windows") }
@@ -297,6 +301,11 @@ mod tests {
         assert_eq!(found.why, "never reached its threshold of 0.60");
         let found = verdict(plain(), &[0.1, 0.9, 0.1, 0.1, 0.9, 0.1], -20.0);
         assert_eq!(found.why, "1 good windows of 3 at best, and it takes 2");
+        let sure = || rules(|rule| rule.at_once = 0.95, Vec::new());
+        let found = verdict(sure(), &[0.1, 0.9, 0.1], -20.0);
+        assert_eq!(found.why, "1 good windows of 3 at best, and it takes 2, or one at 0.95");
+        let found = verdict(sure(), &[0.1, 0.97, 0.1], -20.0);
+        assert_eq!((found.events, found.why.as_str()), (1, "1 event"));
         let found = verdict(plain(), &[0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0], -20.0);
         assert_eq!((found.events, found.why.as_str()), (1, "1 event"));
         let found = verdict(plain(), &[0.9, 0.9], -70.0);

@@ -163,6 +163,9 @@ fn rule_of(class: &str, defaults: &Defaults, settings: &DetectionSettings) -> Ru
     let shift = SENSITIVITY_LOGIT * (0.5 - settings.sensitivity);
     rule.on = shifted(rule.on, shift);
     rule.off = shifted(rule.off, shift);
+    if rule.at_once < 1.0 {
+        rule.at_once = shifted(rule.at_once, shift);
+    }
     if let Some((_, over)) = settings.overrides.iter().find(|(name, _)| name == class) {
         apply(&mut rule, over);
     }
@@ -177,12 +180,13 @@ fn shifted(probability: f32, shift: f32) -> f32 {
 }
 
 fn apply(rule: &mut Rule, over: &RuleOverride) {
-    let RuleOverride { on, off, hits, of, min_duration_s, hold_s, cooldown_s, suppressed_by } =
-        over;
+    let RuleOverride { on, off, hits, of, at_once, .. } = over;
     rule.on = on.unwrap_or(rule.on);
     rule.off = off.unwrap_or(rule.off.min(rule.on));
     rule.hits = hits.unwrap_or(rule.hits);
     rule.of = of.unwrap_or(rule.of.max(rule.hits));
+    rule.at_once = at_once.unwrap_or(rule.at_once.max(rule.on));
+    let RuleOverride { min_duration_s, hold_s, cooldown_s, suppressed_by, .. } = over;
     rule.min_duration_s = min_duration_s.unwrap_or(rule.min_duration_s);
     rule.hold_s = hold_s.unwrap_or(rule.hold_s);
     rule.cooldown_s = cooldown_s.unwrap_or(rule.cooldown_s);
@@ -203,6 +207,10 @@ fn check(class: &str, rule: &Rule) -> Vec<RuleProblem> {
         (
             rule.hits >= 1 && rule.hits <= rule.of,
             format!("hits = {}, allowed is 1 to of = {}", rule.hits, rule.of),
+        ),
+        (
+            rule.at_once >= rule.on && rule.at_once <= 1.0,
+            format!("at_once = {}, allowed is on = {} to 1", rule.at_once, rule.on),
         ),
         (
             seconds_ok(rule.min_duration_s),
@@ -297,6 +305,31 @@ mod tests {
             assert!(on < previous && on > 0.0, "{on} at {sensitivity}");
             previous = on;
         }
+    }
+
+    #[test]
+    fn what_is_enough_at_once_moves_with_the_thresholds_and_never_stays_never() {
+        let at_once = |at_once: f32, sensitivity: f32, over: RuleOverride| {
+            let mut defaults = defaults();
+            defaults.default.at_once = at_once;
+            let overrides = vec![("siren".to_owned(), over)];
+            let settings =
+                DetectionSettings { sensitivity, overrides, ..DetectionSettings::default() };
+            let rules = Rules::resolve(&classes(), &defaults, &settings);
+            rules.map(|rules| rules.by_class[2].as_ref().unwrap().rule.at_once)
+        };
+        let plain = RuleOverride::default;
+        let least = at_once(0.95, 0.8, plain()).unwrap();
+        assert!(least > 0.8 && least < 0.9, "{least}");
+        assert_eq!(at_once(1.0, 0.8, plain()).unwrap(), 1.0);
+        let higher = RuleOverride { on: Some(0.97), ..plain() };
+        assert_eq!(at_once(0.95, 0.5, higher).unwrap(), 0.97);
+        let wrong = RuleOverride { at_once: Some(0.3), ..plain() };
+        let problems = at_once(0.95, 0.5, wrong).unwrap_err();
+        assert_eq!(
+            problems[0].to_string(),
+            "the rule of siren has at_once = 0.3, allowed is on = 0.6 to 1"
+        );
     }
 
     #[test]

@@ -12,8 +12,11 @@ pub struct Rule {
     pub off: f32,
     /// An event opens when this many ...
     pub hits: u32,
-    /// ... of this many latest windows are hits (1 to 64, at least `hits`).
+    /// ... of this many latest windows are hits (1 to 64, at least `hits`),
     pub of: u32,
+    /// or when one window is at this score or above, `on` to 1. 1: never.
+    #[serde(default = "never")]
+    pub at_once: f32,
     /// Shorter sounds are not reported: the start waits until the sound is this old. Seconds.
     pub min_duration_s: f32,
     /// An open event survives scores under `off` for this long. Seconds.
@@ -28,6 +31,18 @@ pub struct Rule {
     pub suppressed_by: Vec<String>,
 }
 
+impl Rule {
+    /// Whether one window with this score is enough.
+    pub(super) fn is_sure(&self, score: f32) -> bool {
+        self.at_once < 1.0 && score >= self.at_once
+    }
+}
+
+/// Files of models from before there was `at_once` have none.
+fn never() -> f32 {
+    1.0
+}
+
 /// What the configuration may override in a rule; `None` keeps the model's own value.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RuleOverride {
@@ -35,6 +50,7 @@ pub struct RuleOverride {
     pub off: Option<f32>,
     pub hits: Option<u32>,
     pub of: Option<u32>,
+    pub at_once: Option<f32>,
     pub min_duration_s: Option<f32>,
     pub hold_s: Option<f32>,
     pub cooldown_s: Option<f32>,
@@ -71,6 +87,7 @@ impl Rule {
             off: 0.3,
             hits: 2,
             of: 3,
+            at_once: 1.0,
             min_duration_s: 0.0,
             hold_s: 1.0,
             cooldown_s: 0.0,

@@ -234,7 +234,7 @@ impl Class {
         } else if hit {
             self.candidate.add(score, level_dbfs);
         }
-        if hits().count() < rule.hits as usize {
+        if hits().count() < rule.hits as usize && !rule.is_sure(score) {
             self.confirmed_s = None;
             return None;
         }
@@ -364,6 +364,26 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_is_sure_is_enough() {
+        let sure = Rule { at_once: 0.95, ..Rule::example() };
+        let changes = run(sure.clone(), &[0.1, 0.9, 0.1, 0.1, 0.95, 0.0]);
+        let (window, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
+        assert_eq!((window, sound.start_s), (4, end_s(4) - 1.0));
+        assert!(run_at(&mut tracker(sure.clone()), &[0.1, 0.99], -80.0).is_empty());
+        // It has to go on being sure until it is long enough.
+        let long = Rule { min_duration_s: 1.2, ..sure.clone() };
+        assert!(run(long.clone(), &[0.1, 0.97, 0.1, 0.1]).is_empty());
+        assert_eq!(run(long, &[0.1, 0.97, 0.97])[0].0, 2);
+        let resting = Rule { cooldown_s: 60.0, ..sure };
+        let mut scores = vec![0.99; 2];
+        scores.extend([0.0; 20]);
+        scores.extend([0.99; 2]);
+        assert_eq!(run(resting, &scores).len(), 2, "one event");
+        // 1 is never: a score can be rounded to it.
+        assert!(run(Rule::example(), &[0.1, 1.0, 0.1]).is_empty());
+    }
+
+    #[test]
     fn the_first_window_may_have_heard_it_from_its_beginning() {
         let changes = run(Rule::example(), &[0.9, 0.9]);
         let (_, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
@@ -451,8 +471,9 @@ mod tests {
             hold_s in 0.0_f32..4.0,
             cooldown_s in 0.0_f32..4.0,
             min_duration_s in 0.0_f32..4.0,
+            at_once in 0.7_f32..=1.0,
         ) {
-            let rule = Rule { hits, of: hits + extra, hold_s, cooldown_s, min_duration_s, ..Rule::example() };
+            let rule = Rule { hits, of: hits + extra, at_once, hold_s, cooldown_s, min_duration_s, ..Rule::example() };
             let mut tracker = tracker(rule);
             let mut changes = run_at(&mut tracker, &scores, -20.0);
             let last = scores.len();

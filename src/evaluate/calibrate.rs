@@ -13,8 +13,10 @@ const ON: [f32; 18] = [
 ];
 /// The off-threshold, as a part of the on-threshold.
 const OFF: [f32; 2] = [0.4, 0.7];
-/// One window alone is never enough: what it is taken for by mistake, the next one often corrects.
+/// One window alone is not enough, unless it is very sure: what it is taken for by mistake, the next
+/// one often corrects.
 const HITS_OF: [(u32, u32); 6] = [(2, 2), (2, 3), (3, 3), (3, 4), (4, 5), (5, 6)];
+const AT_ONCE: [f32; 4] = [0.9, 0.95, 0.98, 1.0];
 const MIN_DURATION_S: [f32; 2] = [0.0, 1.0];
 
 /// What a rule must keep to.
@@ -65,8 +67,8 @@ impl Choice {
 
 /// Chooses the rule of `class`: the one that, within the limits, finds most for its false alarms
 /// among other sounds. Of equals one with the middle threshold, which is farthest from where it
-/// would become worse; then the one with most onsets in their place, the quickest, and one without
-/// a minimum duration. What is not searched for (hold, cooldown, what suppresses it) is as in
+/// would become worse; then the one with most onsets in their place, the quickest, one without a
+/// minimum duration, and the one that least is enough for at once. What is not searched for (hold, cooldown, what suppresses it) is as in
 /// `rules`. `None` for a class that these do not report.
 pub fn choose(
     class: usize,
@@ -94,7 +96,8 @@ pub fn choose(
         let by_onsets = a.scenes.matched.cmp(&b.scenes.matched);
         let by_latency = late_s(b).total_cmp(&late_s(a));
         let by_duration = b.rule.min_duration_s.total_cmp(&a.rule.min_duration_s);
-        by_onsets.then(by_latency).then(by_duration)
+        let by_care = a.rule.at_once.total_cmp(&b.rule.at_once);
+        by_onsets.then(by_latency).then(by_duration).then(by_care)
     })
 }
 
@@ -105,7 +108,15 @@ fn grid(start: &Rule) -> Vec<Rule> {
         for off in OFF {
             for (hits, of) in HITS_OF {
                 let off = on * off;
-                rules.push(Rule { on, off, hits, of, ..start.clone() });
+                let sure = AT_ONCE.into_iter().filter(|at_once| *at_once > on);
+                rules.extend(sure.map(|at_once| Rule {
+                    on,
+                    off,
+                    hits,
+                    of,
+                    at_once,
+                    ..start.clone()
+                }));
             }
         }
     }
@@ -192,6 +203,7 @@ mod tests {
             off: 0.5,
             hits: 1,
             of: 1,
+            at_once: 1.0,
             min_duration_s: 0.0,
             hold_s: 2.0,
             cooldown_s: 0.0,
@@ -259,6 +271,19 @@ mod tests {
         assert!(!choice.keeps(&hurried), "{choice:?}");
         // Neither a rule that hears nothing, nor one that always cries wolf.
         assert_eq!((choice.scenes.found, choice.backgrounds.false_alarms), (19, 0), "{choice:?}");
+    }
+
+    #[test]
+    fn a_window_that_is_very_sure_is_enough_where_nothing_like_it_is() {
+        // Half as sure for three windows: only with more hits, and so late, or by being very sure.
+        let alike = || trial(vec![], |end_s| if end_s % 60.0 < 1.5 { 0.8 } else { 0.02 });
+        let limits = Limits { latency_s: 1.1, ..LIMITS };
+        let chosen = |score| choose(0, &rules(), &[scene(score)], &[alike()], &limits).unwrap();
+        let sure = chosen(0.985);
+        assert!(sure.keeps(&limits), "{sure:?}");
+        assert!(sure.rule.at_once < 1.0 && sure.rule.hits > 1, "{sure:?}");
+        assert_eq!((sure.scenes.found, sure.backgrounds.false_alarms), (19, 0), "{sure:?}");
+        assert!(!chosen(0.85).keeps(&limits));
     }
 
     #[test]

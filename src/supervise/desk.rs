@@ -87,6 +87,7 @@ impl House for Desk {
                 "off": rule.off,
                 "hits": rule.hits,
                 "of": rule.of,
+                "at_once": rule.at_once,
                 "min_duration_s": rule.min_duration_s,
                 "hold_s": rule.hold_s,
                 "cooldown_s": rule.cooldown_s,

@@ -152,6 +152,7 @@ function tableOfEvents({ would_fire: would, fired }) {
 function restOfRule(rule) {
   const others = rule.suppressed_by.map(sound).join(", ");
   return facts([
+    ["One window is enough at", rule.at_once < 1 ? score(rule.at_once) : "no score"],
     ["Shortest event", duration(rule.min_duration_s)],
     ["A pause that is borne", duration(rule.hold_s)],
     ["Rest after an event", duration(rule.cooldown_s)],
@@ -161,12 +162,12 @@ function restOfRule(rule) {
 }
 
 function tableOfRules(rules) {
-  const heads = ["On", "Off", "Hits", "Of", "Shortest", "Pause", "Rest"];
+  const heads = ["On", "Off", "Hits", "Of", "At once", "Shortest", "Pause", "Rest"];
   return el("details", { class: "card" }, el("summary", {}, "All rules in force"),
     scroller("Table of rules", el("table", {},
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Sound"),
         heads.map((text) => el("th", { scope: "col", class: "number" }, text)))),
       el("tbody", {}, rules.map((rule) => el("tr", {}, el("th", { scope: "row" }, sound(rule.class)),
-        [score(rule.on), score(rule.off), rule.hits, rule.of, duration(rule.min_duration_s), duration(rule.hold_s),
-          duration(rule.cooldown_s)].map((value) => el("td", { class: "number" }, value))))))));
+        [score(rule.on), score(rule.off), rule.hits, rule.of, rule.at_once < 1 ? score(rule.at_once) : "\u2013",
+          duration(rule.min_duration_s), duration(rule.hold_s), duration(rule.cooldown_s)].map((value) => el("td", { class: "number" }, value))))))));
 }
