@@ -2,12 +2,18 @@
 """Makes recordings of other sounds than the model's out of Debian 12's packages: music, single
 instruments, drums, speech in over twenty languages, and Morse code.
 
-usage: scripts/negatives.py DIR
+usage: scripts/negatives.py [--unheard] DIR
 
 Writes 368 recordings of up to a minute, mono at 32 kHz, to DIR/music, DIR/instruments, DIR/drums,
 DIR/speech and DIR/morse (170 MB), over those of before. It downloads 1 GB, and needs 3 GB in TMPDIR
-meanwhile. The same packages give the same sounds. The rows of models/sound.clips.csv say which fold
-they belong to, and what may be heard in them all the same (bells, wind, clapping).
+meanwhile. The rows of models/sound.clips.csv say which fold they belong to, and what may be heard in
+them all the same (bells, wind, clapping).
+
+With --unheard it writes 261 pieces of music of other packages to DIR/unheard instead (140 MB),
+downloads 2.1 GB and needs UNHEARD_GB GB. The shipped model has not learned from these: its false alarms are
+counted on them, too. The rows of models/backgrounds.csv belong to both.
+
+The same packages give the same sounds.
 """
 
 import argparse
@@ -22,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import wave
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,6 +43,27 @@ MUSIC = {
     "colobot-common-sounds": "colobot",
     "asc-music": "asc",
 }
+UNHEARD = {
+    "ufoai-music": "ufoai",
+    "nexuiz-music": "nexuiz",
+    "supertuxkart-data": "supertuxkart",
+    "widelands-data": "widelands",
+    "freedroidrpg-data": "freedroid",
+    "fretsonfire-songs-muldjord": "muldjord",
+    "fretsonfire-songs-sectoid": "sectoid",
+    "marsshooter-data": "marsshooter",
+    "ardentryst": "ardentryst",
+    "fillets-ng-data": "fillets",
+    "flare-game": "flare",
+    "starfighter-data": "starfighter",
+    "planetblupi-music-ogg": "blupi",
+    "extremetuxracer-data": "tuxracer",
+    "btanks-data": "btanks",
+    "zaz-data": "zaz",
+    "lincity-ng-data": "lincity",
+}
+# Among the music of games, and a file of silence.
+EFFECTS = re.compile(r"/(sounds|sfx|soundfx|library|titles|tracks)/|/thunder\.|/coyote_00\.", re.IGNORECASE)
 PROMPTS = {f"asterisk-core-sounds-{lang}-wav": lang for lang in ("en", "es", "fr", "it", "ru")}
 LETTERS = "klettres-data"
 WORDS = "ktuberling-data"
@@ -77,6 +105,9 @@ def fetch(packages, folder):
         (archive,) = folder.glob(f"{package}_*.deb")
         run(["dpkg-deb", "-x", archive, folder / package], archive.name)
         archive.unlink()
+        for pack in sorted((folder / package).rglob("*.pk3")):
+            with zipfile.ZipFile(pack) as members:
+                members.extractall(pack.with_suffix(""))
 
 
 def sounds_in(folder):
@@ -104,19 +135,40 @@ def seconds(path):
     return float(answer) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", answer) else 0.0
 
 
-def music(packages, out):
+def tracks(packages, names, out):
     """A minute of each track; of one over 80 s without its beginning, which may be silence."""
-    for package, name in MUSIC.items():
+
+    def cut(path, start_s, target):
+        # By way of samples: where some tracks are cut, their times jump.
+        sound = packages / f"{target.stem}.wav"
+        part = ["-ss", f"{start_s:.2f}", "-t", str(LONGEST_S), "-i", path]
+        run(["ffmpeg", "-v", "error", *part, "-c:a", "pcm_f32le", sound], path.name)
+        encode(["-i", sound], target)
+        sound.unlink()
+
+    for package, name in names.items():
         for path in sounds_in(packages / package):
             duration_s = seconds(path)
-            is_effect = "/audio/sounds/" in str(path.relative_to(packages))
+            is_effect = EFFECTS.search(str(path.relative_to(packages)))
             if duration_s < TRACK_S or is_effect:
                 continue
-            stem = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+            title = path.stem.lower()
+            if title in ("song", "guitar"):
+                title = f"{path.parent.name.lower()}-{title}"
+            stem = re.sub(r"[^a-z0-9]+", "-", title).strip("-")
             start_s = 0.15 * duration_s if duration_s > 80 else 0.0
-            cut = ["-ss", f"{start_s:.2f}", "-t", str(LONGEST_S), "-i", path]
-            target = out / "music" / f"{name}-{stem}.ogg"
-            yield partial(encode, cut, target)
+            target = out / f"{name}-{stem}.ogg"
+            yield partial(cut, path, start_s, target)
+
+
+def music(packages, out):
+    """The music to learn from."""
+    return tracks(packages, MUSIC, out / "music")
+
+
+def unheard(packages, out):
+    """The music to measure by."""
+    return tracks(packages, UNHEARD, out / "unheard")
 
 
 def variable_length(number):
@@ -330,12 +382,15 @@ def morse(packages, out):
         yield partial(key, number, target)
 
 
-def make(out):
-    """Makes all recordings, as many at once as there are cores. The first failure ends it."""
+KINDS = (music, instruments, drums, speech, morse)
+
+
+def make(names, kinds, out):
+    """Makes recordings of these kinds out of packages, as many at once as there are cores. The first
+    failure ends it."""
     with tempfile.TemporaryDirectory(prefix="negatives-") as folder:
         packages = Path(folder)
-        fetch([*MUSIC, *PROMPTS, LETTERS, WORDS, SOUND_FONT], packages)
-        kinds = (music, instruments, drums, speech, morse)
+        fetch(names, packages)
         wanted = [one for kind in kinds for one in kind(packages, out)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
@@ -350,14 +405,19 @@ def make(out):
 def main():
     about, _, more = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(description=about, epilog=more.partition("\n\n")[2])
+    parser.add_argument("--unheard", action="store_true", help="music to measure by, of other packages")
     parser.add_argument("dir", metavar="DIR", type=Path, help="where the recordings are to be")
-    out = parser.parse_args().dir.resolve()
+    order = parser.parse_args()
+    out = order.dir.resolve()
     missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
     if missing:
         sys.exit(f"missing programs; install them: sudo apt-get install {' '.join(missing)}")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        print(f"{make(out)} recordings in {out}")
+        names, kinds = [*MUSIC, *PROMPTS, LETTERS, WORDS, SOUND_FONT], KINDS
+        if order.unheard:
+            names, kinds = [*UNHEARD], (unheard,)
+        print(f"{make(names, kinds, out)} recordings in {out}")
     except (OSError, RuntimeError) as error:
         sys.exit(str(error))
 
