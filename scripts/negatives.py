@@ -10,7 +10,7 @@ meanwhile. The rows of models/sound.clips.csv say which fold they belong to, and
 them all the same (bells, wind, clapping).
 
 With --unheard it writes 261 pieces of music of other packages to DIR/unheard instead (140 MB),
-downloads 2.1 GB and needs UNHEARD_GB GB. The shipped model has not learned from these: its false alarms are
+downloads 2.1 GB and needs 3 GB, too. The shipped model has not learned from these: its false alarms are
 counted on them, too. The rows of models/backgrounds.csv belong to both.
 
 The same packages give the same sounds.
@@ -62,7 +62,7 @@ UNHEARD = {
     "zaz-data": "zaz",
     "lincity-ng-data": "lincity",
 }
-# Among the music of games, and a file of silence.
+# What lies beside the music of games (speech, engines, thunder), and a file of silence.
 EFFECTS = re.compile(r"/(sounds|sfx|soundfx|library|titles|tracks)/|/thunder\.|/coyote_00\.", re.IGNORECASE)
 PROMPTS = {f"asterisk-core-sounds-{lang}-wav": lang for lang in ("en", "es", "fr", "it", "ru")}
 LETTERS = "klettres-data"
@@ -106,8 +106,11 @@ def fetch(packages, folder):
         run(["dpkg-deb", "-x", archive, folder / package], archive.name)
         archive.unlink()
         for pack in sorted((folder / package).rglob("*.pk3")):
-            with zipfile.ZipFile(pack) as members:
-                members.extractall(pack.with_suffix(""))
+            try:
+                with zipfile.ZipFile(pack) as members:
+                    members.extractall(pack.with_suffix(""))
+            except zipfile.BadZipFile as error:
+                raise RuntimeError(f"{pack.name} of {package}: {error}") from error
 
 
 def sounds_in(folder):

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{ClassRule, Rules};
+use super::settings::never;
 use super::tracker::{Change, Heard, Tracker};
 
 /// What became of one class.
@@ -26,6 +27,9 @@ pub struct Verdict {
     pub hits_best: u32,
     pub hits: u32,
     pub of: u32,
+    /// The score at which one window is enough; 1: none is.
+    #[serde(default = "never")]
+    pub at_once: f32,
     /// Windows that reached the threshold ...
     pub over: u32,
     /// ... of which so many were too quiet to count,
@@ -195,6 +199,7 @@ impl Account {
         let named = |(class, count): (&usize, &u32)| Some((Arc::clone(names.get(*class)?), *count));
         let (on, hits, of) =
             rule.map_or((0.0, 0, 0), |rule| (rule.rule.on, rule.rule.hits, rule.rule.of));
+        let at_once = rule.map_or(never(), |rule| rule.rule.at_once);
         let mut verdict = Verdict {
             class: Arc::clone(name),
             reported: rule.is_some(),
@@ -205,6 +210,7 @@ impl Account {
             hits_best: self.hits_best,
             hits,
             of,
+            at_once,
             over: self.over,
             quiet: self.quiet,
             suppressed: self.suppressed.iter().filter_map(named).collect(),
@@ -225,7 +231,7 @@ impl Verdict {
         let mut parts = Vec::new();
         if self.over == 0 {
             parts.push(format!("never reached its threshold of {:.2}", self.on));
-        } else if self.events == 0 && self.hits_best < self.hits {
+        } else if self.events + self.too_short + self.resting == 0 && self.hits_best < self.hits {
             let (best, hits, of) = (self.hits_best, self.hits, self.of);
             let or_one = match rule.at_once {
                 at_once if at_once < 1.0 => format!(", or one at {at_once:.2}"),
@@ -306,6 +312,9 @@ mod tests {
         assert_eq!(found.why, "1 good windows of 3 at best, and it takes 2, or one at 0.95");
         let found = verdict(sure(), &[0.1, 0.97, 0.1], -20.0);
         assert_eq!((found.events, found.why.as_str()), (1, "1 event"));
+        let long = rules(|rule| (rule.at_once, rule.min_duration_s) = (0.95, 2.0), Vec::new());
+        let found = verdict(long, &[0.1, 0.97, 0.1], -20.0);
+        assert_eq!(found.why, "1 window came before it was 2 s long");
         let found = verdict(plain(), &[0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0], -20.0);
         assert_eq!((found.events, found.why.as_str()), (1, "1 event"));
         let found = verdict(plain(), &[0.9, 0.9], -70.0);

@@ -9,6 +9,9 @@ use super::settings::{DetectionSettings, Rule, RuleOverride};
 /// How far full sensitivity moves a threshold, in log-odds.
 const SENSITIVITY_LOGIT: f32 = 4.0;
 
+/// The least on-threshold where a recording has fewer windows than a rule wants hits.
+const SHORT_ON: f32 = 0.6;
+
 /// The decision part of a model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,10 +152,15 @@ impl Rules {
     }
 
     /// The same rules for a recording in which only `windows` windows fit: no rule asks for more
-    /// hits than there are windows.
+    /// hits than there are windows, and of one that would, a hit has to be as good as by most rules.
     pub fn for_short_recording(mut self, windows: u32) -> Self {
-        for class in self.by_class.iter_mut().flatten() {
-            class.rule.hits = class.rule.hits.min(windows.max(1));
+        let windows = windows.max(1);
+        for ClassRule { rule, .. } in self.by_class.iter_mut().flatten() {
+            if rule.hits > windows {
+                rule.hits = windows;
+                rule.on = rule.on.max(SHORT_ON);
+                rule.at_once = rule.at_once.max(rule.on);
+            }
         }
         self
     }
@@ -185,7 +193,9 @@ fn apply(rule: &mut Rule, over: &RuleOverride) {
     rule.off = off.unwrap_or(rule.off.min(rule.on));
     rule.hits = hits.unwrap_or(rule.hits);
     rule.of = of.unwrap_or(rule.of.max(rule.hits));
-    rule.at_once = at_once.unwrap_or(rule.at_once.max(rule.on));
+    // Raised over it, `on` is meant to ask for more, not to be enough alone.
+    let usual = if rule.at_once > rule.on { rule.at_once } else { 1.0 };
+    rule.at_once = at_once.unwrap_or(usual);
     let RuleOverride { min_duration_s, hold_s, cooldown_s, suppressed_by, .. } = over;
     rule.min_duration_s = min_duration_s.unwrap_or(rule.min_duration_s);
     rule.hold_s = hold_s.unwrap_or(rule.hold_s);
@@ -308,6 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn a_short_recording_is_asked_for_the_windows_it_has_and_for_better_ones() {
+        let mut defaults = defaults();
+        let rule = Rule { on: 0.2, off: 0.1, hits: 5, of: 6, at_once: 0.9, ..Rule::example() };
+        defaults.classes.insert("siren".to_owned(), rule);
+        let rules = Rules::resolve(&classes(), &defaults, &DetectionSettings::default()).unwrap();
+        let short = |windows: u32| {
+            let rules = rules.clone().for_short_recording(windows);
+            let rule = &rules.by_class[2].as_ref().unwrap().rule;
+            (rule.hits, rule.on, rule.at_once)
+        };
+        assert_eq!(short(0), (1, 0.6, 0.9));
+        assert_eq!(short(4), (4, 0.6, 0.9));
+        let (hits, on, _) = short(5);
+        assert!(hits == 5 && (on - 0.2).abs() < 1e-6, "{hits} at {on}");
+    }
+
+    #[test]
+    fn a_rule_of_before_there_was_at_once_never_takes_one_window_for_enough() {
+        let mut rule = serde_json::to_value(Rule { at_once: 0.9, ..Rule::example() }).unwrap();
+        rule.as_object_mut().unwrap().remove("at_once");
+        assert_eq!(serde_json::from_value::<Rule>(rule).unwrap().at_once, 1.0);
+    }
+
+    #[test]
     fn what_is_enough_at_once_moves_with_the_thresholds_and_never_stays_never() {
         let at_once = |at_once: f32, sensitivity: f32, over: RuleOverride| {
             let mut defaults = defaults();
@@ -323,7 +357,7 @@ mod tests {
         assert!(least > 0.8 && least < 0.9, "{least}");
         assert_eq!(at_once(1.0, 0.8, plain()).unwrap(), 1.0);
         let higher = RuleOverride { on: Some(0.97), ..plain() };
-        assert_eq!(at_once(0.95, 0.5, higher).unwrap(), 0.97);
+        assert_eq!(at_once(0.95, 0.5, higher).unwrap(), 1.0);
         let wrong = RuleOverride { at_once: Some(0.3), ..plain() };
         let problems = at_once(0.95, 0.5, wrong).unwrap_err();
         assert_eq!(

@@ -234,7 +234,8 @@ impl Class {
         } else if hit {
             self.candidate.add(score, level_dbfs);
         }
-        if hits().count() < rule.hits as usize && !rule.is_sure(score) {
+        let is_sure = hit && rule.is_sure(score);
+        if hits().count() < rule.hits as usize && !is_sure {
             self.confirmed_s = None;
             return None;
         }
@@ -471,7 +472,7 @@ mod tests {
             hold_s in 0.0_f32..4.0,
             cooldown_s in 0.0_f32..4.0,
             min_duration_s in 0.0_f32..4.0,
-            at_once in 0.7_f32..=1.0,
+            at_once in 0.6_f32..=1.0,
         ) {
             let rule = Rule { hits, of: hits + extra, at_once, hold_s, cooldown_s, min_duration_s, ..Rule::example() };
             let mut tracker = tracker(rule);

@@ -135,7 +135,7 @@ fn decision(
     adapted: &Adapted,
 ) -> anyhow::Result<Defaults> {
     let old: Defaults = serde_json::from_value(base.model.metadata.decision.clone())?;
-    let usual = Rule { suppressed_by: Vec::new(), ..old.default.clone() };
+    let usual = Rule { at_once: 1.0, suppressed_by: Vec::new(), ..old.default.clone() };
     let rule = |on: f32| Rule { on, off: (on - HYSTERESIS).max(on / 2.0), ..usual.clone() };
     let thresholds = adapted.thresholds.iter().map(|threshold| rule(threshold.on));
     let new: BTreeMap<String, Rule> = material.classes.iter().cloned().zip(thresholds).collect();

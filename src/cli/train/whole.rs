@@ -301,8 +301,8 @@ fn assemble(
     Ok(model)
 }
 
-/// The rules of the model in this program, as far as the classes are its own, until they are
-/// calibrated. Where there are others, all are reported.
+/// The usual rule of the model in this program for every class until they are calibrated: those by class
+/// were chosen for its own scores. Where there are other classes than its own, all are reported.
 fn decision(plain: &SoundModel, classes: &[String]) -> anyhow::Result<Defaults> {
     let mut rules: Defaults = serde_json::from_value(plain.metadata.decision.clone())?;
     if classes.iter().all(|class| plain.metadata.outputs.contains(class)) {
@@ -310,10 +310,7 @@ fn decision(plain: &SoundModel, classes: &[String]) -> anyhow::Result<Defaults> 
     } else {
         rules.recommended = classes.to_vec();
     }
-    rules.classes.retain(|class, _| classes.contains(class));
-    for rule in rules.classes.values_mut() {
-        rule.suppressed_by.retain(|class| classes.contains(class));
-    }
+    rules.classes.clear();
     Ok(rules)
 }
 
