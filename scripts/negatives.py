@@ -138,17 +138,8 @@ def seconds(path):
     return float(answer) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", answer) else 0.0
 
 
-def tracks(packages, names, out):
-    """A minute of each track; of one over 80 s without its beginning, which may be silence."""
-
-    def cut(path, start_s, target):
-        # By way of samples: where some tracks are cut, their times jump.
-        sound = packages / f"{target.stem}.wav"
-        part = ["-ss", f"{start_s:.2f}", "-t", str(LONGEST_S), "-i", path]
-        run(["ffmpeg", "-v", "error", *part, "-c:a", "pcm_f32le", sound], path.name)
-        encode(["-i", sound], target)
-        sound.unlink()
-
+def tracks(packages, names, out, cut):
+    """A minute of each track, by `cut`; of one over 80 s without its beginning, which may be silence."""
     for package, name in names.items():
         for path in sounds_in(packages / package):
             duration_s = seconds(path)
@@ -160,18 +151,27 @@ def tracks(packages, names, out):
                 title = f"{path.parent.name.lower()}-{title}"
             stem = re.sub(r"[^a-z0-9]+", "-", title).strip("-")
             start_s = 0.15 * duration_s if duration_s > 80 else 0.0
-            target = out / f"{name}-{stem}.ogg"
-            yield partial(cut, path, start_s, target)
+            part = ["-ss", f"{start_s:.2f}", "-t", str(LONGEST_S), "-i", path]
+            yield partial(cut, part, out / f"{name}-{stem}.ogg")
 
 
 def music(packages, out):
     """The music to learn from."""
-    return tracks(packages, MUSIC, out / "music")
+    return tracks(packages, MUSIC, out / "music", encode)
 
 
 def unheard(packages, out):
     """The music to measure by."""
-    return tracks(packages, UNHEARD, out / "unheard")
+
+    def by_way_of_samples(part, target):
+        # Where some tracks are cut, their times jump. Three of those to learn from have that, too, but they
+        # are to stay as they were learned from.
+        sound = packages / f"{target.stem}.wav"
+        run(["ffmpeg", "-v", "error", *part, "-c:a", "pcm_f32le", sound], target.name)
+        encode(["-i", sound], target)
+        sound.unlink()
+
+    return tracks(packages, UNHEARD, out / "unheard", by_way_of_samples)
 
 
 def variable_length(number):
