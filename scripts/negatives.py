@@ -10,7 +10,7 @@ meanwhile. The rows of models/sound.clips.csv say which fold they belong to, and
 them all the same (bells, wind, clapping).
 
 With --unheard it writes 261 pieces of music of other packages to DIR/unheard instead (140 MB),
-downloads 2.1 GB and needs 3 GB, too. The shipped model has not learned from these: its false alarms are
+downloads 2.1 GB and needs 3 GB as well. The shipped model has not learned from these: its false alarms are
 counted on them, too. The rows of models/backgrounds.csv belong to both.
 
 The same packages give the same sounds.

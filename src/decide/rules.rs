@@ -9,9 +9,6 @@ use super::settings::{DetectionSettings, Rule, RuleOverride};
 /// How far full sensitivity moves a threshold, in log-odds.
 const SENSITIVITY_LOGIT: f32 = 4.0;
 
-/// The least on-threshold where a recording has fewer windows than a rule wants hits.
-const SHORT_ON: f32 = 0.6;
-
 /// The decision part of a model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,15 +148,12 @@ impl Rules {
         Some(if problems.is_empty() { Ok(rules) } else { Err(problems) })
     }
 
-    /// The same rules for a recording in which only `windows` windows fit: no rule asks for more
-    /// hits than there are windows, and of one that would, a hit has to be as good as by most rules.
+    /// The same rules for a recording in which only `windows` windows fit: where they are fewer than a
+    /// rule's hits, one sure window is left; a rule that takes none for enough asks for all there are.
     pub fn for_short_recording(mut self, windows: u32) -> Self {
-        let windows = windows.max(1);
         for ClassRule { rule, .. } in self.by_class.iter_mut().flatten() {
-            if rule.hits > windows {
-                rule.hits = windows;
-                rule.on = rule.on.max(SHORT_ON);
-                rule.at_once = rule.at_once.max(rule.on);
+            if rule.at_once == 1.0 {
+                rule.hits = rule.hits.min(windows.max(1));
             }
         }
         self
@@ -318,20 +312,17 @@ mod tests {
     }
 
     #[test]
-    fn a_short_recording_is_asked_for_the_windows_it_has_and_for_better_ones() {
-        let mut defaults = defaults();
-        let rule = Rule { on: 0.2, off: 0.1, hits: 5, of: 6, at_once: 0.9, ..Rule::example() };
-        defaults.classes.insert("siren".to_owned(), rule);
-        let rules = Rules::resolve(&classes(), &defaults, &DetectionSettings::default()).unwrap();
-        let short = |windows: u32| {
-            let rules = rules.clone().for_short_recording(windows);
-            let rule = &rules.by_class[2].as_ref().unwrap().rule;
-            (rule.hits, rule.on, rule.at_once)
+    fn a_short_recording_is_asked_for_one_sure_window_or_for_those_it_has() {
+        let hits = |at_once: f32, windows: u32| {
+            let mut defaults = defaults();
+            let rule = Rule { hits: 5, of: 6, at_once, ..Rule::example() };
+            defaults.classes.insert("siren".to_owned(), rule);
+            let rules = Rules::resolve(&classes(), &defaults, &DetectionSettings::default());
+            let rules = rules.unwrap().for_short_recording(windows);
+            rules.by_class[2].as_ref().unwrap().rule.hits
         };
-        assert_eq!(short(0), (1, 0.6, 0.9));
-        assert_eq!(short(4), (4, 0.6, 0.9));
-        let (hits, on, _) = short(5);
-        assert!(hits == 5 && (on - 0.2).abs() < 1e-6, "{hits} at {on}");
+        assert_eq!([0, 1, 4, 5, 9].map(|windows| hits(1.0, windows)), [1, 1, 4, 5, 5]);
+        assert_eq!([0, 1, 4, 5, 9].map(|windows| hits(0.9, windows)), [5; 5]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Choice {
 /// Chooses the rule of `class`: the one that, within the limits, finds most for its false alarms
 /// among other sounds. Of equals one with the middle threshold, which is farthest from where it
 /// would become worse; then the one with most onsets in their place, the quickest, one without a
-/// minimum duration, and the one that least is enough for at once. What is not searched for (hold, cooldown, what suppresses it) is as in
+/// minimum duration, and the one with the highest `at_once`. What is not searched for (hold, cooldown, what suppresses it) is as in
 /// `rules`. `None` for a class that these do not report.
 pub fn choose(
     class: usize,
