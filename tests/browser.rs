@@ -172,6 +172,7 @@ fn thresholds_are_tried_and_every_view_fits_a_phone() {
     let lines = browser.value("document.querySelector('pre').textContent");
     let lines = lines.as_str().expect("text");
     assert!(lines.contains("[detection.class.siren]") && lines.contains("on = 1"), "{lines}");
+    assert!(lines.contains("at_once = 1"), "{lines}");
     picture(&browser, "thresholds-light");
 
     browser.resize(390, 844);

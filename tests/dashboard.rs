@@ -255,12 +255,21 @@ fn the_preview_agrees_with_the_events() {
     let least = json!({ "class": "door_wood_knock", "source": "past", "on": 0.001, "off": 0.001, "hits": 1 });
     let often = ask(least);
     assert!(!often.json()["would_fire"].as_array().expect("a list").is_empty());
+    let patient = |at_once: f64| {
+        ask(json!({
+            "class": "door_wood_knock", "source": "past", "on": 0.001, "off": 0.001, "hits": 64, "of": 64,
+            "at_once": at_once,
+        }))
+    };
+    assert_eq!(patient(1.0).json()["would_fire"], json!([]));
+    assert_eq!(patient(0.001).json()["would_fire"], often.json()["would_fire"]);
     for (question, status) in [
         (json!({ "class": "unicorn" }), 404),
         (json!({ "class": "rain" }), 404),
         (json!({ "class": "siren", "source": "cellar" }), 404),
         (json!({ "class": "siren", "on": 0.2, "off": 0.5 }), 400),
         (json!({ "class": "siren", "hits": 9, "of": 3 }), 400),
+        (json!({ "class": "siren", "on": 0.5, "at_once": 0.4 }), 400),
         (json!({ "class": "siren", "volume": 11 }), 422),
         (json!([]), 422),
     ] {

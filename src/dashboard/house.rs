@@ -103,6 +103,7 @@ pub struct Preview {
     pub hits: Option<u32>,
     #[serde(rename = "of")]
     pub windows: Option<u32>,
+    pub at_once: Option<f32>,
 }
 
 /// Which events are wanted; what is left out is no condition.

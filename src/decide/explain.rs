@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::{ClassRule, Rules};
 use super::settings::never;
-use super::tracker::{Change, Heard, Tracker};
+use super::tracker::{Change, Heard, Tracker, Wait};
 
 /// What became of one class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,10 +65,6 @@ struct Account {
     hits_best: u32,
     /// Whether the latest windows were hits.
     history: VecDeque<bool>,
-    is_on: bool,
-    closed_s: Option<f64>,
-    /// Where the present row of hits began.
-    hit_since_s: Option<f64>,
 }
 
 impl Explainer {
@@ -81,13 +77,10 @@ impl Explainer {
 
     /// The stream has ended at `end_s`; the next one begins `later_s` seconds after this one began.
     pub fn begin_stream(&mut self, end_s: f64, later_s: f64) {
-        let changes = self.tracker.close(end_s);
-        self.note(&changes, false);
+        self.tracker.close(end_s);
         self.tracker.begin_stream(later_s);
         for account in &mut self.classes {
             account.history.clear();
-            account.hit_since_s = None;
-            account.closed_s = account.closed_s.map(|closed_s| closed_s - later_s);
         }
     }
 
@@ -102,22 +95,27 @@ impl Explainer {
                 (account.best, account.best_window) = (score, self.counted);
             }
             if let Some(Some(rule)) = self.rules.by_class.get(class) {
-                account.watch(rule, score, loud, &score_of, &heard, counted);
+                account.watch(rule, score, loud, &score_of, counted);
             }
         }
         let changes = self.tracker.step(heard);
-        self.note(&changes, counted);
-        self.counted += usize::from(counted);
+        if !counted {
+            return;
+        }
+        self.note(&changes);
+        for (class, account) in self.classes.iter_mut().enumerate() {
+            let waits = self.tracker.waits(class);
+            account.resting += u32::from(waits == Some(Wait::Resting));
+            account.too_short += u32::from(waits == Some(Wait::TooShort));
+        }
+        self.counted += 1;
     }
 
-    fn note(&mut self, changes: &[Change], counted: bool) {
+    fn note(&mut self, changes: &[Change]) {
         for change in changes {
-            let (Change::Start(sound) | Change::End { sound, .. }) = change;
-            let Some(account) = self.classes.get_mut(sound.class) else { continue };
-            account.is_on = matches!(change, Change::Start(_));
-            match change {
-                Change::Start(_) => account.events += u32::from(counted),
-                Change::End { end_s, .. } => account.closed_s = Some(*end_s),
+            let Change::Start(sound) = change else { continue };
+            if let Some(account) = self.classes.get_mut(sound.class) {
+                account.events += 1;
             }
         }
     }
@@ -150,7 +148,6 @@ impl Account {
         score: f32,
         loud: bool,
         score_of: &impl Fn(usize) -> f32,
-        heard: &Heard<'_>,
         counted: bool,
     ) {
         let ClassRule { rule, suppressed_by } = rule;
@@ -162,12 +159,6 @@ impl Account {
             self.history.pop_front();
         }
         let hits = self.history.iter().filter(|hit| **hit).count() as u32;
-        if hits == 0 {
-            self.hit_since_s = None;
-        } else if hit {
-            let evidence_s = f64::from(rule.evidence_s);
-            self.hit_since_s.get_or_insert((heard.end_s - evidence_s).max(0.0));
-        }
         if !counted {
             return;
         }
@@ -178,15 +169,6 @@ impl Account {
             *self.suppressed.entry(other).or_default() += 1;
         }
         self.hits_best = self.hits_best.max(hits);
-        if hit && (hits >= rule.hits || rule.is_sure(score)) && !self.is_on {
-            let rested =
-                self.closed_s.is_none_or(|s| heard.end_s - s >= f64::from(rule.cooldown_s));
-            let long = self
-                .hit_since_s
-                .is_some_and(|since| heard.end_s - since >= f64::from(rule.min_duration_s));
-            self.resting += once(!rested);
-            self.too_short += once(rested && !long);
-        }
     }
 
     fn verdict(

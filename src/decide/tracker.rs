@@ -39,6 +39,15 @@ pub enum Change {
     End { sound: Sound, end_s: f64 },
 }
 
+/// Why a sound that has its hits is not said to be on yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// For its minimum duration.
+    TooShort,
+    /// For the cooldown of the one before.
+    Resting,
+}
+
 /// The state of every class of one source. Every `Start` is followed by exactly one `End` of the
 /// same class before the next `Start` of that class, if `close` is called at the end.
 #[derive(Debug, Clone)]
@@ -54,8 +63,10 @@ struct Class {
     history: VecDeque<Option<Hit>>,
     /// Totals over those hits, and over all since `confirmed_s`.
     candidate: Tally,
-    /// Where a sound began that has its hits and waits for its minimum duration or the cooldown.
+    /// Where a sound began that has its hits, if it waits.
     confirmed_s: Option<f64>,
+    /// What for, if the latest window was a hit of it.
+    waits: Option<Wait>,
     open: Option<Open>,
     /// When the last event of this class ended.
     closed_s: f64,
@@ -119,6 +130,7 @@ impl Tracker {
             history: VecDeque::with_capacity(rule.rule.of as usize),
             candidate: Tally::NONE,
             confirmed_s: None,
+            waits: None,
             open: None,
             closed_s: f64::NEG_INFINITY,
         };
@@ -164,6 +176,11 @@ impl Tracker {
         })
     }
 
+    /// What a sound waits for that the latest window heard.
+    pub fn waits(&self, class: usize) -> Option<Wait> {
+        self.classes.get(class)?.as_ref()?.waits
+    }
+
     /// Ends every sound that is on: the source was lost, switched off, or ended, at `end_s`.
     pub fn close(&mut self, end_s: f64) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -172,6 +189,7 @@ impl Tracker {
             class.history.clear();
             class.candidate = Tally::NONE;
             class.confirmed_s = None;
+            class.waits = None;
             if let Some(open) = class.open.take() {
                 let end_s = if open.still_on { end_s } else { open.sound_end_s };
                 changes.push(class.end(index, open, end_s));
@@ -228,22 +246,37 @@ impl Class {
         while self.history.len() > rule.of as usize {
             self.history.pop_front();
         }
-        let hits = || self.history.iter().flatten();
-        if self.confirmed_s.is_none() {
-            self.candidate = Tally::of(hits());
-        } else if hit {
-            self.candidate.add(score, level_dbfs);
-        }
+        self.waits = None;
+        let enough = self.history.iter().flatten().count() >= rule.hits as usize;
         let is_sure = hit && rule.is_sure(score);
-        if hits().count() < rule.hits as usize && !is_sure {
+        if !enough && !is_sure {
             self.confirmed_s = None;
             return None;
         }
-        let first_onset_s = hits().next()?.onset_s;
-        let start_s = *self.confirmed_s.get_or_insert(first_onset_s.max(self.closed_s).max(0.0));
+        let start_s = match self.confirmed_s {
+            Some(start_s) => {
+                if hit {
+                    self.candidate.add(score, level_dbfs);
+                }
+                start_s
+            }
+            None => {
+                // One sure window tells of no more than the hits right before it.
+                let row = self.history.iter().rev().take_while(|hit| hit.is_some()).count();
+                let heard = if enough { self.history.len() } else { row };
+                let windows = self.history.iter().rev().take(heard).flatten();
+                self.candidate = Tally::of(windows.clone());
+                let start_s = windows.last()?.onset_s.max(self.closed_s).max(0.0);
+                *self.confirmed_s.insert(start_s)
+            }
+        };
         let long_enough = heard.end_s - start_s >= f64::from(rule.min_duration_s);
         let rested = heard.end_s - self.closed_s >= f64::from(rule.cooldown_s);
-        if !hit || !long_enough || !rested {
+        if !hit {
+            return None;
+        }
+        if !long_enough || !rested {
+            self.waits = Some(if rested { Wait::TooShort } else { Wait::Resting });
             return None;
         }
         self.confirmed_s = None;
@@ -371,6 +404,12 @@ mod tests {
         let (window, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
         assert_eq!((window, sound.start_s), (4, end_s(4) - 1.0));
         assert!(run_at(&mut tracker(sure.clone()), &[0.1, 0.99], -80.0).is_empty());
+        // It is the same sound as in the hits right before it, but not as in an earlier one.
+        let patient = Rule { hits: 5, of: 6, ..sure.clone() };
+        let changes = run(patient, &[0.1, 0.9, 0.1, 0.7, 0.8, 0.96, 0.0]);
+        let (window, Change::Start(sound)) = changes[0] else { panic!("{changes:?}") };
+        assert_eq!((window, sound.start_s), (5, end_s(3) - 1.0));
+        assert!((sound.score_mean - 0.82).abs() < 1e-6, "{sound:?}");
         // It has to go on being sure until it is long enough.
         let long = Rule { min_duration_s: 1.2, ..sure.clone() };
         assert!(run(long.clone(), &[0.1, 0.97, 0.1, 0.1]).is_empty());

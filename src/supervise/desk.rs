@@ -294,9 +294,9 @@ fn filter(question: EventQuestion) -> Result<EventFilter, Refused> {
 
 /// The rules with other thresholds for one class.
 fn changed(rules: &Rules, class: usize, question: &Preview) -> Result<Rules, Refused> {
-    let Preview { class: name, on, off, hits, windows: of, .. } = question;
-    let (on, off, hits, of) = (*on, *off, *hits, *of);
-    let over = RuleOverride { on, off, hits, of, ..RuleOverride::default() };
+    let &Preview { on, off, hits, windows: of, at_once, .. } = question;
+    let name = &question.class;
+    let over = RuleOverride { on, off, hits, of, at_once, ..RuleOverride::default() };
     let unreported =
         || Refused::NotFound(format!("{name} is not reported: name it in detection.classes"));
     let changed = rules.with_override(class, name, &over).ok_or_else(unreported)?;

@@ -119,6 +119,11 @@ impl Augmentation {
         Self { mixup: 0.8, mixup_beta: 1.0, warped: 0.7, ..Self::strong() }
     }
 
+    /// The same for clips as collections have them: sounds are near, and nothing of them is missing.
+    pub fn whole(self) -> Self {
+        Self { onset: 0.0, distant: 0.0, low_pass: 0.0, ..self }
+    }
+
     /// For a last layer on a network that has seen the strong ones: what a microphone in another
     /// place would change.
     pub fn gentle() -> Self {

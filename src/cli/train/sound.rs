@@ -32,6 +32,9 @@ pub struct Sound {
     /// What is wanted of a window in which two clips are mixed
     #[arg(long, value_enum, default_value_t = MixedName::Shares, conflicts_with = "head")]
     pub mixed: MixedName,
+    /// What the network is to hear: decides how clips are changed while it learns
+    #[arg(long = "for", value_enum, default_value_t = Purpose::Streams, conflicts_with = "head")]
+    pub purpose: Purpose,
     /// Clips a step
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = batch, conflicts_with = "head")]
     pub batch: usize,
@@ -130,6 +133,15 @@ impl ArchitectureName {
             Self::Dense => "dense",
         }
     }
+}
+
+/// What a network is trained for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Purpose {
+    /// A microphone: sounds from afar, dull ones, and such as have only begun
+    Streams,
+    /// Clips as collections have them: whole and near
+    Clips,
 }
 
 /// What becomes of the labels of two mixed clips.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::fitting::{Kept, command_line, fit_shown};
 use super::material::Material;
 use super::report::png;
-use super::sound::{ArchitectureName, MixedName, Scores, Sound};
+use super::sound::{ArchitectureName, MixedName, Purpose, Scores, Sound};
 use crate::chart::{ConfusionChart, CurveChart, Series};
 use crate::cli::{Outcome, Usage, output};
 use crate::decide::Defaults;
@@ -93,6 +93,10 @@ fn augmentation(order: &Sound, scores: Scores) -> anyhow::Result<Augmentation> {
     };
     let changes =
         if order.from.is_some() { Augmentation::strong() } else { Augmentation::strongest() };
+    let changes = match order.purpose {
+        Purpose::Streams => changes,
+        Purpose::Clips => changes.whole(),
+    };
     Ok(Augmentation { mixed, ..changes })
 }
 

@@ -3,11 +3,11 @@
 import { el } from "./dom.js";
 
 /** A TOML table. A class whose name is no bare key is quoted. */
-export function configLines(name, { on, off, hits, of }) {
+export function configLines(name, { on, off, hits, of, at_once }) {
   const key = /^[A-Za-z0-9_-]+$/.test(name) ? name : JSON.stringify(name);
   const number = (value) => String(Number(value.toFixed(3)));
-  return [`[detection.class.${key}]`, `on = ${number(on)}`, `off = ${number(off)}`, `hits = ${hits}`, `of = ${of}`, ""]
-    .join("\n");
+  return [`[detection.class.${key}]`, `on = ${number(on)}`, `off = ${number(off)}`, `hits = ${hits}`, `of = ${of}`,
+    `at_once = ${number(at_once)}`, ""].join("\n");
 }
 
 export function copyButton(text) {

@@ -1,5 +1,6 @@
-// The four numbers of a rule that can be tried: sliders with number inputs for the scores, number inputs for the
-// counts. They are held to what the configuration allows: `off` never over `on`, `hits` never over `of`.
+// The five numbers of a rule that can be tried: sliders with number inputs for the scores, number inputs for the
+// counts. They are held to what the configuration allows: `off` never over `on`, `on` never over `at_once`, `hits`
+// never over `of`.
 
 import { el, field } from "./dom.js";
 
@@ -25,6 +26,7 @@ export class RuleForm {
       el("div", { class: "filters plain" },
         field("Hits: good windows", this.#countInput("hits")),
         field("Of: latest windows", this.#countInput("of"))),
+      this.#scoreInput("at_once", "At once: one window is enough at this score (1: never)"),
       el("button", { type: "button", onclick: () => this.#reset() }, "Back to the rule in force"));
     this.#show();
   }
@@ -34,8 +36,8 @@ export class RuleForm {
   }
 
   #inForce() {
-    const { on, off, hits, of } = this.#rule;
-    return { on, off, hits, of };
+    const { on, off, hits, of, at_once } = this.#rule;
+    return { on, off, hits, of, at_once };
   }
 
   #reset() {
@@ -47,8 +49,10 @@ export class RuleForm {
   #set(name, value) {
     const values = this.#values;
     values[name] = value;
-    if (name === "on") values.off = Math.min(values.off, values.on);
     if (name === "off") values.on = Math.max(values.on, values.off);
+    if (name === "at_once") values.on = Math.min(values.on, values.at_once);
+    values.off = Math.min(values.off, values.on);
+    values.at_once = Math.max(values.at_once, values.on);
     if (name === "hits") values.of = Math.max(values.of, values.hits);
     if (name === "of") values.hits = Math.min(values.hits, values.of);
     this.#changed();

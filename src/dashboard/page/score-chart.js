@@ -29,13 +29,13 @@ export class ScoreChart {
   #draw(width) {
     if (width === this.#width || width < 80) return;
     this.#width = width;
-    const { source, on, off, would, fired } = this.#data;
+    const { source, on, off, at_once: atOnce, would, fired } = this.#data;
     const label = `Scores of ${source} over time with the threshold ${on.toFixed(2)}: ${count(would.length)} events ` +
       `by these thresholds, ${count(fired.length)} by the rule in force`;
     this.#place.replaceChildren(svg("svg", { width, height: HEIGHT, role: "img", "aria-label": label },
       this.#grid(), would.map((event) => this.#band(event, "would", EDGE.top - 12)),
       fired.map((event) => this.#band(event, "now", EDGE.top - 22)),
-      this.#curve(), this.#line(off, "off"), this.#line(on, "on")));
+      this.#curve(), this.#line(off, "off"), this.#line(on, "on"), atOnce < 1 && this.#line(atOnce, "at once")));
   }
 
   #x(time) {
@@ -88,9 +88,12 @@ export class ScoreChart {
 
   #line(value, kind) {
     const y = this.#y(value);
-    return svg("g", { class: `threshold ${kind}` },
-      svg("line", { x1: EDGE.left, x2: this.#width - EDGE.right, y1: y, y2: y }),
-      svg("text", { x: EDGE.left + 4, y: kind === "on" ? y - 4 : y + 13 }, `${kind} ${value.toFixed(2)}`));
+    const right = this.#width - EDGE.right;
+    // At the other end, since it may lie close to `on`.
+    const place = kind === "at once" ? { x: right - 4, "text-anchor": "end" } : { x: EDGE.left + 4 };
+    return svg("g", { class: `threshold ${kind.replace(" ", "-")}` },
+      svg("line", { x1: EDGE.left, x2: right, y1: y, y2: y }),
+      svg("text", { ...place, y: kind === "on" ? y - 4 : y + 13 }, `${kind} ${value.toFixed(2)}`));
   }
 }
 

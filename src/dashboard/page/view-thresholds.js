@@ -108,7 +108,7 @@ class Tuning {
     const charts = answer.scores.map(({ source, points }) => {
       const of = (events) => events.filter((event) => event.source === source);
       return new ScoreChart({
-        source, points, on: values.on, off: values.off, would: of(answer.would_fire), fired: of(answer.fired),
+        source, points, ...values, would: of(answer.would_fire), fired: of(answer.fired),
       }, this.#signal).element;
     });
     this.#result.replaceChildren(summary(answer), ...charts, tableOfEvents(answer));
@@ -152,7 +152,6 @@ function tableOfEvents({ would_fire: would, fired }) {
 function restOfRule(rule) {
   const others = rule.suppressed_by.map(sound).join(", ");
   return facts([
-    ["One window is enough at", rule.at_once < 1 ? score(rule.at_once) : "no score"],
     ["Shortest event", duration(rule.min_duration_s)],
     ["A pause that is borne", duration(rule.hold_s)],
     ["Rest after an event", duration(rule.cooldown_s)],

@@ -1,17 +1,17 @@
-//! Convolution as a matrix product: the cells under the window at each place become the columns
-//! of a matrix, a few rows of places at a time so that they stay in the cache.
+//! Convolution of batches, and the way back, as matrix products.
 
 use rayon::prelude::*;
 
-use super::gemm::{Panels, Rows, add_outer};
+use super::gemm::{Panels, Rows, add_outer, starts};
 use super::shards::{parts_mut, sum};
-use crate::network::{Shape, Window, meeting};
+use super::views::Views;
+use crate::network::{Shape, Window};
 
 /// Images whose gradients are summed by one thread: fixed, so that sums do not depend on how many
 /// threads there are.
 const SHARD: usize = 4;
-/// Values of the matrix of columns.
-const COLUMNS_MAX: usize = 1 << 18;
+/// Channels from which on it is worth packing the image for the gradient of the weights.
+const PACKED_MIN: usize = 8;
 
 /// A convolution of images of one shape.
 #[derive(Debug, Clone)]
@@ -22,67 +22,91 @@ pub(super) struct Conv {
     pub output: Shape,
 }
 
-/// Some rows of places, and the matrix of what the window sees from there.
-struct Block {
-    rows: std::ops::Range<usize>,
-    /// The first place, and their number.
-    start: usize,
+/// Values of a group.
+struct Sizes {
+    /// Input channels and outputs.
+    channels: usize,
+    outputs: usize,
+    x: usize,
+    weights: usize,
+    y: usize,
+    /// Places of the window.
     places: usize,
-    /// Distance between the matrix's rows: an odd multiple of a cache line, since powers of two
-    /// compete for the same part of the cache.
-    stride: usize,
+    /// Cells of the window.
+    taps: usize,
+    /// Weights of an output.
+    depth: usize,
+}
+
+/// What a thread needs for one image.
+#[derive(Default)]
+struct Work {
+    phases: Vec<f32>,
+    places: Vec<f32>,
+    surrounded: Vec<f32>,
+    by_place: Vec<f32>,
+    /// Weights' gradient: a row of outputs for each tap of each channel.
+    sums: Vec<f32>,
 }
 
 impl Conv {
-    /// Values of a group's input, weights, output; places; rows of the matrix of columns.
-    fn sizes(&self) -> [usize; 5] {
+    fn sizes(&self) -> Sizes {
         let [channels, rows, columns] = self.input;
         let [outputs, out_rows, out_columns] = self.output;
         let (channels, outputs) = (channels / self.groups, outputs / self.groups);
-        let places = out_rows * out_columns;
-        let depth = channels * self.window.kernel[0] * self.window.kernel[1];
-        [channels * rows * columns, outputs * depth, outputs * places, places, depth]
+        let (places, taps) =
+            (out_rows * out_columns, self.window.kernel[0] * self.window.kernel[1]);
+        let depth = channels * taps;
+        Sizes {
+            channels,
+            outputs,
+            x: channels * rows * columns,
+            weights: outputs * depth,
+            y: outputs * places,
+            places,
+            taps,
+            depth,
+        }
     }
 
-    /// Whether the columns are the image itself.
+    /// Whether the window meets the image as it is.
     fn is_pointwise(&self) -> bool {
         self.window == Window::POINT
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Block> {
-        let [.., depth] = self.sizes();
-        let [_, rows, columns] = self.output;
-        let step = (COLUMNS_MAX / (depth * columns).max(1)).clamp(1, rows.max(1));
-        (0..rows).step_by(step).map(move |start| {
-            let rows = start..(start + step).min(rows);
-            let (start, places) = (start * columns, rows.len() * columns);
-            Block { rows, start, places, stride: places.next_multiple_of(16) | 16 }
-        })
+    fn views(&self) -> Views {
+        let ([_, rows, columns], [_, out_rows, out_columns]) = (self.input, self.output);
+        Views::new(self.window, [rows, columns], [out_rows, out_columns])
     }
 
     /// Convolves a batch. `bias` is empty if there is none.
     pub fn forward(&self, x: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]) {
-        let [x_group, w_group, y_group, places, depth] = self.sizes();
-        let mut biases = bias.chunks((self.output[0] / self.groups).max(1));
+        let sizes = self.sizes();
+        let mut biases = bias.chunks(sizes.outputs.max(1));
         let panels: Vec<Panels> = weights
-            .chunks(w_group)
-            .map(|weights| Panels::new(weights, depth, biases.next().unwrap_or_default()))
+            .chunks(sizes.weights)
+            .map(|weights| Panels::new(weights, sizes.depth, biases.next().unwrap_or_default()))
             .collect();
-        let images = y.par_chunks_mut(y_group * self.groups);
-        let images = images.zip(x.par_chunks(x_group * self.groups));
-        images.for_each_init(Vec::new, |matrix, (y, x)| {
-            let groups = y.chunks_mut(y_group).zip(x.chunks(x_group)).zip(&panels);
+        let views = self.views();
+        let starts = match self.is_pointwise() {
+            true => starts(sizes.channels, sizes.places),
+            false => views.starts(sizes.channels),
+        };
+        let images = y.par_chunks_mut(sizes.y * self.groups);
+        let images = images.zip(x.par_chunks(sizes.x * self.groups));
+        images.for_each_init(Work::default, |work, (y, x)| {
+            let groups = y.chunks_mut(sizes.y).zip(x.chunks(sizes.x)).zip(&panels);
             for ((y, x), panels) in groups {
                 if self.is_pointwise() {
-                    panels.multiply(Rows { values: x, stride: places }, y, places, places);
+                    let x = Rows { values: x, starts: &starts };
+                    panels.multiply(x, y, sizes.places, sizes.places);
                     continue;
                 }
-                for block in self.blocks() {
-                    self.gather(&block, x, matrix);
-                    let columns = Rows { values: matrix, stride: block.stride };
-                    let y = y.get_mut(block.start..).unwrap_or_default();
-                    panels.multiply(columns, y, places, block.places);
-                }
+                views.spread(x, &mut work.phases);
+                work.places.resize(sizes.outputs * views.places(), 0.0);
+                let x = Rows { values: &work.phases, starts: &starts };
+                panels.multiply(x, &mut work.places, views.places(), views.places());
+                views.crop(&work.places, y);
             }
         });
     }
@@ -95,124 +119,156 @@ impl Conv {
         dy: &[f32],
         dx: Option<&mut [f32]>,
     ) -> Vec<f32> {
-        let [x_group, w_group, y_group, _, depth] = self.sizes();
-        let (x_shard, y_shard) = (SHARD * self.groups * x_group, SHARD * self.groups * y_group);
-        // To the input, if wanted, with the transposed weights.
-        let panels: Vec<Option<Panels>> = weights
-            .chunks(w_group)
-            .map(|weights| dx.is_some().then(|| Panels::transposed(weights, depth)))
-            .collect();
+        let sizes = self.sizes();
+        let (x_shard, y_shard) = (SHARD * self.groups * sizes.x, SHARD * self.groups * sizes.y);
+        let to_input = dx.is_some().then(|| ToInput::new(self, weights));
         let shards = x.par_chunks(x_shard).zip(dy.par_chunks(y_shard)).zip(parts_mut(
             dx,
             x_shard,
             x.len().div_ceil(x_shard),
         ));
-        let shards = shards.map_init(Vec::new, |matrix, ((x, dy), dx)| {
+        let shards = shards.map_init(Work::default, |work, ((x, dy), dx)| {
+            if let (Some(to_input), Some(dx)) = (&to_input, dx) {
+                let images = dx.chunks_mut(sizes.x).zip(dy.chunks(sizes.y)).enumerate();
+                images.for_each(|(n, (dx, dy))| to_input.run(n % self.groups, dy, dx, work));
+            }
             let mut dw = vec![0.0; weights.len()];
-            let dxs = parts_mut(dx, x_group, x.len() / x_group);
-            let parts = x.chunks(x_group).zip(dy.chunks(y_group)).zip(dxs);
-            for (part, ((x, dy), dx)) in parts.enumerate() {
-                let group = part % self.groups;
-                let dw = dw.chunks_mut(w_group).nth(group).unwrap_or_default();
-                let panels = panels.get(group).and_then(Option::as_ref);
-                self.backward_group([x, dy], dw, panels.zip(dx), matrix);
+            for (group, dw) in dw.chunks_mut(sizes.weights).enumerate() {
+                let images = x.chunks(sizes.x).zip(dy.chunks(sizes.y));
+                self.to_weights(images.skip(group).step_by(self.groups), dw, work);
             }
             dw
         });
         sum(shards.collect())
     }
 
-    fn backward_group(
+    /// The gradient of a group's weights, from its parts of a few images and their gradients.
+    fn to_weights<'a>(
         &self,
-        [x, dy]: [&[f32]; 2],
+        images: impl Iterator<Item = (&'a [f32], &'a [f32])>,
         dw: &mut [f32],
-        mut to_input: Option<(&Panels, &mut [f32])>,
-        matrix: &mut Vec<f32>,
+        work: &mut Work,
     ) {
-        let [.., places, depth] = self.sizes();
-        let at = |start: usize| dy.get(start..).unwrap_or_default();
+        let Sizes { channels, outputs, places, depth, .. } = self.sizes();
         if self.is_pointwise() {
-            let [dy, x] = [dy, x].map(|values| Rows { values, stride: places });
-            add_outer(dy, x, places, dw, depth);
-            if let Some((panels, dx)) = to_input {
-                panels.multiply(dy, dx, places, places);
+            let [x_starts, y_starts] = [channels, outputs].map(|rows| starts(rows, places));
+            let pairs: Vec<[Rows; 2]> = images
+                .map(|(x, dy)| {
+                    [Rows { values: dy, starts: &y_starts }, Rows { values: x, starts: &x_starts }]
+                })
+                .collect();
+            return add_outer(&pairs, places, dw, depth);
+        }
+        let views = self.views();
+        if channels >= PACKED_MIN {
+            return self.packed_to_weights(&views, images, dw, work);
+        }
+        let (x_starts, y_starts) = (views.starts(channels), views.places_starts(outputs));
+        for (x, dy) in images {
+            views.spread(x, &mut work.phases);
+            views.surround(dy, &mut work.surrounded);
+            let dy = Rows { values: &work.surrounded, starts: &y_starts };
+            let x = Rows { values: &work.phases, starts: &x_starts };
+            add_outer(&[[dy, x]], views.places(), dw, depth);
+        }
+    }
+
+    /// The same for images of many channels: packed once, they are multiplied from each tap's first
+    /// cell on.
+    fn packed_to_weights<'a>(
+        &self,
+        views: &Views,
+        images: impl Iterator<Item = (&'a [f32], &'a [f32])>,
+        dw: &mut [f32],
+        work: &mut Work,
+    ) {
+        let Sizes { channels, outputs, taps, depth, .. } = self.sizes();
+        work.sums.clear();
+        let mut length = 0;
+        for (x, dy) in images {
+            views.spread(x, &mut work.phases);
+            length = views.by_place(dy, &mut work.by_place);
+            work.sums.resize(taps * channels * length, 0.0);
+            let places = starts(views.places(), length);
+            let dy = Rows { values: &work.by_place, starts: &places };
+            let phases = work.phases.chunks_exact(channels * views.plane());
+            for (phase, planes) in views.phases().zip(phases) {
+                let panels = Panels::new(planes, views.plane(), &[]);
+                for tap in views.taps(phase) {
+                    let sums = work.sums.chunks_mut(channels * length).nth(tap.index);
+                    panels.add(tap.shift, dy, sums.unwrap_or_default(), length);
+                }
+            }
+        }
+        for (tap, sums) in work.sums.chunks(channels * length).enumerate() {
+            for (channel, sums) in sums.chunks(length).take(channels).enumerate() {
+                let weights = dw.iter_mut().skip(channel * taps + tap).step_by(depth);
+                weights.zip(sums).take(outputs).for_each(|(weight, sum)| *weight += sum);
+            }
+        }
+    }
+}
+
+/// From the gradients of a convolution's outputs to those of its input: a convolution by the same
+/// weights, turned around. By group.
+struct ToInput<'a> {
+    conv: &'a Conv,
+    views: Views,
+    groups: Vec<Vec<OfPhase>>,
+}
+
+/// The weights that the cells of one phase meet.
+struct OfPhase {
+    phase: [usize; 2],
+    panels: Panels,
+    starts: Vec<usize>,
+}
+
+impl<'a> ToInput<'a> {
+    fn new(conv: &'a Conv, weights: &[f32]) -> Self {
+        let (sizes, views) = (conv.sizes(), conv.views());
+        let of_phase = |weights: &[f32], phase| {
+            let mut matrix = Vec::new();
+            for channel in 0..sizes.channels {
+                for weights in weights.chunks(sizes.depth) {
+                    let weights = weights.get(channel * sizes.taps..).unwrap_or_default();
+                    let met = views.taps(phase).filter_map(|tap| weights.get(tap.index));
+                    matrix.extend(met);
+                }
+            }
+            let depth = sizes.outputs * views.taps(phase).count();
+            let starts = match conv.is_pointwise() {
+                true => starts(sizes.outputs, sizes.places),
+                false => views.surrounded_starts(phase, sizes.outputs),
+            };
+            OfPhase { phase, panels: Panels::new(&matrix, depth, &[]), starts }
+        };
+        let groups = weights.chunks(sizes.weights);
+        let groups = groups
+            .map(|weights| views.phases().map(|phase| of_phase(weights, phase)).collect())
+            .collect();
+        Self { conv, views, groups }
+    }
+
+    /// One image's part of a group.
+    fn run(&self, group: usize, dy: &[f32], dx: &mut [f32], work: &mut Work) {
+        let (sizes, views) = (self.conv.sizes(), &self.views);
+        let phases = self.groups.get(group).map_or(&[][..], Vec::as_slice);
+        if self.conv.is_pointwise() {
+            for of in phases {
+                let dy = Rows { values: dy, starts: &of.starts };
+                of.panels.multiply(dy, dx, sizes.places, sizes.places);
             }
             return;
         }
-        for block in self.blocks() {
-            self.gather(&block, x, matrix);
-            let dy = Rows { values: at(block.start), stride: places };
-            let columns = Rows { values: matrix, stride: block.stride };
-            add_outer(dy, columns, block.places, dw, depth);
-            if let Some((panels, dx)) = &mut to_input {
-                panels.multiply(dy, matrix, block.stride, block.places);
-                if block.start == 0 {
-                    dx.fill(0.0);
-                }
-                self.scatter(&block, matrix, dx);
-            }
+        views.surround(dy, &mut work.surrounded);
+        work.places.resize(sizes.channels * views.plane(), 0.0);
+        // Cells that the window steps over.
+        dx.fill(0.0);
+        for of in phases {
+            let dy = Rows { values: &work.surrounded, starts: &of.starts };
+            of.panels.multiply(dy, &mut work.places, views.plane(), views.plane());
+            views.gather(of.phase, &work.places, dx);
         }
-    }
-
-    /// Fills the matrix of what the window sees: one row a channel and cell of the window.
-    fn gather(&self, block: &Block, x: &[f32], matrix: &mut Vec<f32>) {
-        let [.., depth] = self.sizes();
-        matrix.resize(depth * block.stride, 0.0);
-        let mut rows = matrix.chunks_mut(block.stride);
-        for plane in x.chunks(self.input[1] * self.input[2]) {
-            for (tap, row) in self.taps().zip(rows.by_ref()) {
-                for (y, row) in block.rows.clone().zip(row.chunks_mut(self.output[2])) {
-                    self.gather_row(y, tap, plane, row);
-                }
-            }
-        }
-    }
-
-    fn gather_row(&self, y: usize, tap: [usize; 2], plane: &[f32], row: &mut [f32]) {
-        let Some((cells, meeting)) = self.cells(y, tap) else { return row.fill(0.0) };
-        let stride = self.window.stride[1];
-        let (left, rest) = row.split_at_mut(meeting.start);
-        let (met, right) = rest.split_at_mut(meeting.len());
-        left.fill(0.0);
-        right.fill(0.0);
-        let cells = plane.get(cells..).unwrap_or_default();
-        if stride == 1 {
-            met.iter_mut().zip(cells).for_each(|(met, &cell)| *met = cell);
-        } else {
-            met.iter_mut().zip(cells.iter().step_by(stride)).for_each(|(met, &cell)| *met = cell);
-        }
-    }
-
-    /// The way back of `gather`: adds every value to the cell it was seen in.
-    fn scatter(&self, block: &Block, matrix: &[f32], dx: &mut [f32]) {
-        let mut rows = matrix.chunks(block.stride);
-        for plane in dx.chunks_mut(self.input[1] * self.input[2]) {
-            for (tap, row) in self.taps().zip(rows.by_ref()) {
-                for (y, row) in block.rows.clone().zip(row.chunks(self.output[2])) {
-                    let Some((cells, meeting)) = self.cells(y, tap) else { continue };
-                    let cells = plane.get_mut(cells..).unwrap_or_default();
-                    let met = row.get(meeting).unwrap_or_default();
-                    let cells = cells.iter_mut().step_by(self.window.stride[1]);
-                    cells.zip(met).for_each(|(cell, met)| *cell += met);
-                }
-            }
-        }
-    }
-
-    /// All cells of the window.
-    fn taps(&self) -> impl Iterator<Item = [usize; 2]> {
-        let [rows, columns] = self.window.kernel;
-        (0..rows).flat_map(move |row| (0..columns).map(move |column| [row, column]))
-    }
-
-    /// What a cell of the window meets from the places of row `y`: the first cell of the image,
-    /// and the places. Nothing, if the row is outside of the image.
-    fn cells(&self, y: usize, tap: [usize; 2]) -> Option<(usize, std::ops::Range<usize>)> {
-        let Window { stride, before, .. } = self.window;
-        let [_, rows, columns] = self.input;
-        let row = (y * stride[0] + tap[0]).checked_sub(before[0]).filter(|&row| row < rows)?;
-        let meeting = meeting(self.output[2], columns, stride[1], before[1], tap[1]);
-        let column = (meeting.start * stride[1] + tap[1]).checked_sub(before[1])?;
-        Some((row * columns + column, meeting))
     }
 }

@@ -1,29 +1,32 @@
-//! Matrix products of 32-bit floats, row by row in memory, in safe SIMD.
+//! Matrix products of 32-bit floats in safe SIMD.
 //!
-//! Two forms are enough for a network: `panels * b` (convolution forwards and to its input) and
-//! `a * transposed b` (to its weights). Sums of one output are always taken in the same order, so
-//! results do not depend on the number of threads.
+//! Two forms are enough for a network: `panels * b`, whose left matrix is packed, and
+//! `a * transposed b`. Sums of one output are always taken in the same order, so results do not
+//! depend on the number of threads.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows of the left matrix that are worked on together: with three vectors of columns, what fits
-/// into 16 registers.
-const ROWS: usize = 4;
-/// Vectors of columns that are worked on together.
-const VECTORS: usize = 3;
+/// Rows of the left matrix that are packed together: with three vectors of columns, what fits
+/// into 32 registers. Where there are 16, half of them are worked on at a time.
+const ROWS: usize = 8;
 /// Columns of [`add_outer`] between two sums, so that a block of both matrices stays in the cache.
-const BLOCK: usize = 4096;
+const BLOCK: usize = 1024;
 /// The longest vector of any machine.
-const LANES_MAX: usize = 16;
+pub(super) const LANES_MAX: usize = 16;
 
-/// A matrix in memory: rows that begin `stride` values apart.
+/// A matrix in memory: unbroken rows, and where each begins. They may overlap.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub values: &'a [f32],
-    pub stride: usize,
+    pub starts: &'a [usize],
 }
 
-/// The left matrix, packed four rows at a time, column by column.
+/// Where rows begin that follow each other.
+pub(super) fn starts(rows: usize, length: usize) -> Vec<usize> {
+    (0..rows).map(|row| row * length).collect()
+}
+
+/// The left matrix, packed eight rows at a time, column by column.
 pub(super) struct Panels {
     panels: Vec<Panel>,
     rows: usize,
@@ -35,8 +38,8 @@ struct Panel {
 }
 
 impl Panels {
-    /// Packs a matrix of `depth` columns. `bias` has one value a row to be added to its products,
-    /// or is empty.
+    /// Packs a matrix of `depth` columns, row by row in memory. `bias` has one value a row to be
+    /// added to its products, or is empty.
     pub fn new(matrix: &[f32], depth: usize, bias: &[f32]) -> Self {
         let rows = matrix.len().checked_div(depth).unwrap_or(0);
         let mut biases = bias.iter();
@@ -63,7 +66,17 @@ impl Panels {
 
     /// `y = self * b + bias`, for the first `columns` columns of `b` and `y`.
     pub fn multiply(&self, b: Rows, y: &mut [f32], y_stride: usize, columns: usize) {
-        Arch::new().dispatch(Multiply { panels: self, b, y, y_stride, columns });
+        let multiply = Multiply { panels: self, from: 0, b, y, y_stride, columns, adds: false };
+        Arch::new().dispatch(multiply);
+    }
+
+    /// `y += self * b`, where the first of `self`'s columns is `from`, and those that are missing
+    /// at the end count as 0. Rows of `b` and of `y` have `columns` values, a multiple of
+    /// [`LANES_MAX`].
+    pub fn add(&self, from: usize, b: Rows, y: &mut [f32], columns: usize) {
+        let multiply =
+            Multiply { panels: self, from, b, y, y_stride: columns, columns, adds: true };
+        Arch::new().dispatch(multiply);
     }
 }
 
@@ -72,66 +85,89 @@ pub(super) fn transpose(matrix: &[f32], columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| matrix.iter().skip(c).step_by(columns).copied()).collect()
 }
 
-/// `y += a * transposed(b)`, over the first `depth` columns of both; `y` has one row for each of
-/// `a` and one column for each of the `y_columns` rows of `b`.
-pub(super) fn add_outer(a: Rows, b: Rows, depth: usize, y: &mut [f32], y_columns: usize) {
-    Arch::new().dispatch(AddOuter { a, b, depth, y, y_columns });
+/// `y += a * transposed(b)` for each pair `[a, b]`, over the first `depth` columns of both; `y`
+/// has one row for each of `a` and one column for each of the `y_columns` rows of `b`.
+pub(super) fn add_outer(pairs: &[[Rows; 2]], depth: usize, y: &mut [f32], y_columns: usize) {
+    Arch::new().dispatch(AddOuter { pairs, depth, y, y_columns });
 }
 
 struct Multiply<'a> {
     panels: &'a Panels,
+    from: usize,
     b: Rows<'a>,
     y: &'a mut [f32],
     y_stride: usize,
     columns: usize,
+    adds: bool,
 }
 
 impl WithSimd for Multiply<'_> {
     type Output = ();
 
-    /// The last tile begins where it is still whole: what it has in common with the one before is
-    /// computed twice.
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let (narrow, wide) = (S::F32_LANES, VECTORS * S::F32_LANES);
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= 32 { self.tiles::<S, ROWS>(simd) } else { self.tiles::<S, 4>(simd) }
+    }
+}
+
+impl Multiply<'_> {
+    /// `R` rows at a time. If nothing is added, the last tile begins where it is still whole: what
+    /// it has in common with the one before is computed twice.
+    #[inline(always)]
+    fn tiles<S: Simd, const R: usize>(mut self, simd: S) {
+        let (columns, lanes) = (self.columns, S::F32_LANES);
         let mut column = 0;
-        while column < self.columns {
-            let left = self.columns - column;
-            if left > narrow && self.columns >= wide {
-                self.tile::<S, VECTORS>(simd, column.min(self.columns - wide));
-                column += wide;
-            } else if self.columns >= narrow {
-                self.tile::<S, 1>(simd, column.min(self.columns - narrow));
-                column += narrow;
+        while column < columns {
+            let left = columns - column;
+            let fits = |vectors: usize| {
+                left >= vectors * lanes
+                    || (!self.adds && left > (vectors - 1) * lanes && columns >= vectors * lanes)
+            };
+            let (three, two, one) = (fits(3), fits(2), fits(1));
+            let at = |vectors: usize| column.min(columns - vectors * lanes);
+            if three {
+                self.tile::<S, R, 3>(simd, at(3));
+                column += 3 * lanes;
+            } else if two {
+                self.tile::<S, R, 2>(simd, at(2));
+                column += 2 * lanes;
+            } else if one {
+                self.tile::<S, R, 1>(simd, at(1));
+                column += lanes;
             } else {
                 return self.narrow();
             }
         }
     }
-}
 
-impl Multiply<'_> {
     /// All rows of `V` vectors of columns.
     #[inline(always)]
-    fn tile<S: Simd, const V: usize>(&mut self, simd: S, column: usize) {
+    fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, column: usize) {
         let end = column + V * S::F32_LANES;
-        let (b, b_stride) = (self.b.values, self.b.stride.max(1));
+        let Rows { values, starts } = self.b;
         let mut y_rows = self.y.chunks_mut(self.y_stride.max(1)).take(self.panels.rows);
         for panel in &self.panels.panels {
-            let mut sums = panel.bias.map(|bias| [simd.splat_f32s(bias); V]);
-            for (coefficients, row) in panel.columns.iter().zip(b.chunks(b_stride)) {
-                let Some(row) = row.get(column..end) else { return };
-                let Ok(x) = <&[S::f32s; V]>::try_from(S::as_simd_f32s(row).0) else { return };
-                for (sum, &coefficient) in sums.iter_mut().zip(coefficients) {
-                    let coefficient = simd.splat_f32s(coefficient);
-                    for (sum, &x) in sum.iter_mut().zip(x) {
-                        *sum = simd.mul_add_e_f32s(coefficient, x, *sum);
+            let columns = panel.columns.get(self.from..).unwrap_or_default();
+            for (part, biases) in panel.bias.as_chunks::<R>().0.iter().enumerate() {
+                let mut sums = biases.map(|bias| [simd.splat_f32s(bias); V]);
+                for (coefficients, &start) in columns.iter().zip(starts) {
+                    let Some(row) = values.get(start + column..start + end) else { return };
+                    let Ok(x) = <&[S::f32s; V]>::try_from(S::as_simd_f32s(row).0) else { return };
+                    let parts = coefficients.as_chunks::<R>().0;
+                    let Some(coefficients) = parts.get(part) else { return };
+                    for (sum, &coefficient) in sums.iter_mut().zip(coefficients) {
+                        let coefficient = simd.splat_f32s(coefficient);
+                        for (sum, &x) in sum.iter_mut().zip(x) {
+                            *sum = simd.mul_add_e_f32s(coefficient, x, *sum);
+                        }
                     }
                 }
-            }
-            for (sum, y) in sums.iter().zip(y_rows.by_ref()) {
-                let Some(y) = y.get_mut(column..end) else { return };
-                S::as_mut_simd_f32s(y).0.copy_from_slice(sum);
+                for (sum, y) in sums.iter().zip(y_rows.by_ref()) {
+                    let Some(y) = y.get_mut(column..end) else { return };
+                    for (y, &sum) in S::as_mut_simd_f32s(y).0.iter_mut().zip(sum) {
+                        *y = if self.adds { simd.add_f32s(*y, sum) } else { sum };
+                    }
+                }
             }
         }
     }
@@ -144,9 +180,9 @@ impl Multiply<'_> {
             for ((r, &bias), y) in panel.bias.iter().enumerate().zip(y_rows.by_ref()) {
                 let Some(y) = y.get_mut(..columns) else { return };
                 y.fill(bias);
-                for (coefficients, x) in panel.columns.iter().zip(b.values.chunks(b.stride.max(1)))
-                {
+                for (coefficients, &start) in panel.columns.iter().zip(b.starts) {
                     let coefficient = coefficients.get(r).copied().unwrap_or(0.0);
+                    let x = b.values.get(start..).unwrap_or_default();
                     y.iter_mut().zip(x).for_each(|(y, x)| *y += coefficient * x);
                 }
             }
@@ -155,8 +191,7 @@ impl Multiply<'_> {
 }
 
 struct AddOuter<'a> {
-    a: Rows<'a>,
-    b: Rows<'a>,
+    pairs: &'a [[Rows<'a>; 2]],
     depth: usize,
     y: &'a mut [f32],
     y_columns: usize,
@@ -167,20 +202,36 @@ impl WithSimd for AddOuter<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, depth, y, y_columns } = self;
-        for start in (0..depth).step_by(BLOCK) {
-            let end = (start + BLOCK).min(depth);
-            let fresh = fresh_lanes::<S>(end - start);
-            let a_rows = a.values.chunks(4 * a.stride.max(1));
-            for (a_rows, y_rows) in a_rows.zip(y.chunks_mut(4 * y_columns.max(1))) {
-                let a4 = four(a_rows, a.stride, start, end);
-                let b_pairs = b.values.chunks(2 * b.stride.max(1)).take(y_columns.div_ceil(2));
-                for (pair, b_rows) in b_pairs.enumerate() {
-                    let [b0, b1, ..] = four(b_rows, b.stride, start, end);
-                    let sums = dot_4x2(simd, a4, [b0, b1], fresh);
-                    for (y_row, sums) in y_rows.chunks_mut(y_columns.max(1)).zip(sums) {
-                        let y_pair = y_row.iter_mut().skip(2 * pair);
-                        y_pair.zip(sums).for_each(|(y, sum)| *y += sum);
+        if S::REGISTER_COUNT >= 32 {
+            self.tiles::<S, 6, 4>(simd);
+        } else {
+            self.tiles::<S, 4, 2>(simd);
+        }
+    }
+}
+
+impl AddOuter<'_> {
+    /// `A` rows with `B` rows at a time.
+    #[inline(always)]
+    fn tiles<S: Simd, const A: usize, const B: usize>(self, simd: S) {
+        let Self { pairs, depth, y, y_columns } = self;
+        let columns = y_columns.max(1);
+        for from in (0..depth).step_by(BLOCK) {
+            let block = from..(from + BLOCK).min(depth);
+            let fresh = fresh_lanes::<S>(block.len());
+            for column in (0..y_columns).step_by(B) {
+                for (tile, y) in y.chunks_mut(A * columns).enumerate() {
+                    let mut sums = [[simd.splat_f32s(0.0); B]; A];
+                    for [a, b] in pairs {
+                        let a: [&[f32]; A] = some(a, A * tile, &block);
+                        let b: [&[f32]; B] = some(b, column, &block);
+                        dot(simd, &mut sums, a, b, fresh);
+                    }
+                    for (y, sums) in y.chunks_mut(columns).zip(sums) {
+                        let y = y.get_mut(column..).unwrap_or_default();
+                        for (y, sum) in y.iter_mut().zip(sums) {
+                            *y += simd.reduce_sum_f32s(sum);
+                        }
                     }
                 }
             }
@@ -188,47 +239,71 @@ impl WithSimd for AddOuter<'_> {
     }
 }
 
-/// Four rows, from `start` to `end`. Where there are fewer, the last one stands in: its sums have
-/// no place to go to.
+/// A block of `N` rows from the row `first`. Where there are fewer, the last one stands in: its
+/// sums have no place to go to.
 #[inline(always)]
-fn four(rows: &[f32], stride: usize, start: usize, end: usize) -> [&[f32]; 4] {
-    let mut rows = rows.chunks(stride.max(1)).filter_map(|row| row.get(start..end));
-    let mut last: &[f32] = &[];
-    std::array::from_fn(|_| {
-        last = rows.next().unwrap_or(last);
-        last
+fn some<'a, const N: usize>(
+    rows: &Rows<'a>,
+    first: usize,
+    block: &std::ops::Range<usize>,
+) -> [&'a [f32]; N] {
+    let last = rows.starts.len().saturating_sub(1);
+    std::array::from_fn(|n| {
+        let start = rows.starts.get((first + n).min(last)).copied().unwrap_or(0);
+        rows.values.get(start + block.start..start + block.end).unwrap_or_default()
     })
 }
 
-/// The eight products of four rows with two, all of one length. `fresh`: see [`fresh_lanes`].
+/// Adds the products of each row of `a` with each of `b`, all of one length, lane by lane.
+/// `fresh`: see [`fresh_lanes`].
 #[inline(always)]
-fn dot_4x2<S: Simd>(
+fn dot<S: Simd, const A: usize, const B: usize>(
     simd: S,
-    a_rows: [&[f32]; 4],
-    b_rows: [&[f32]; 2],
+    sums: &mut [[S::f32s; B]; A],
+    a: [&[f32]; A],
+    b: [&[f32]; B],
     fresh: Option<S::f32s>,
-) -> [[f32; 2]; 4] {
-    let mut sums = [[simd.splat_f32s(0.0); 2]; 4];
-    let ([a0, a1, a2, a3], [b0, b1]) = (a_rows, b_rows);
-    let vectors = whole::<S>(a0).zip(whole::<S>(a1)).zip(whole::<S>(a2)).zip(whole::<S>(a3));
-    for (((((&a0, &a1), &a2), &a3), &b0), &b1) in vectors.zip(whole::<S>(b0)).zip(whole::<S>(b1)) {
-        step(simd, &mut sums, [a0, a1, a2, a3], [b0, b1]);
-    }
-    if let Some(fresh) = fresh {
-        let b = [last_lanes(simd, b0), last_lanes(simd, b1)];
-        let mut a = [fresh; 4];
-        for (a, row) in a.iter_mut().zip(a_rows) {
-            *a = simd.mul_f32s(last_lanes(simd, row), *a);
+) {
+    let count = a.first().map_or(0, |row| row.len() / S::F32_LANES);
+    let vectors = (whole::<S, A>(a, count), whole::<S, B>(b, count));
+    let (Some(a_vectors), Some(b_vectors)) = vectors else { return };
+    let mut b_lanes = [simd.splat_f32s(0.0); B];
+    for at in 0..count {
+        for (lanes, row) in b_lanes.iter_mut().zip(&b_vectors) {
+            let Some(&found) = row.get(at) else { return };
+            *lanes = found;
         }
-        step(simd, &mut sums, a, b);
-    }
-    let mut totals = [[0.0; 2]; 4];
-    for (totals, sums) in totals.iter_mut().zip(sums) {
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            *total = lanes_total(simd, sum);
+        for (sums, row) in sums.iter_mut().zip(&a_vectors) {
+            let Some(&a) = row.get(at) else { return };
+            for (sum, &b) in sums.iter_mut().zip(&b_lanes) {
+                *sum = simd.mul_add_e_f32s(a, b, *sum);
+            }
         }
     }
-    totals
+    let Some(fresh) = fresh else { return };
+    for (lanes, row) in b_lanes.iter_mut().zip(b) {
+        *lanes = last_lanes(simd, row);
+    }
+    for (sums, row) in sums.iter_mut().zip(a) {
+        let a = simd.mul_f32s(last_lanes(simd, row), fresh);
+        for (sum, &b) in sums.iter_mut().zip(&b_lanes) {
+            *sum = simd.mul_add_e_f32s(a, b, *sum);
+        }
+    }
+}
+
+/// The first `count` vectors of rows. Of one length for sure, they need no checks where they are
+/// read.
+#[inline(always)]
+fn whole<'a, S: Simd, const N: usize>(
+    rows: [&'a [f32]; N],
+    count: usize,
+) -> Option<[&'a [S::f32s]; N]> {
+    let mut vectors: [&[S::f32s]; N] = [&[]; N];
+    for (vectors, row) in vectors.iter_mut().zip(rows) {
+        *vectors = S::as_simd_f32s(row).0.get(..count)?;
+    }
+    Some(vectors)
 }
 
 /// The last vector of a row, or all of it and zeros if it is shorter than one.
@@ -250,12 +325,6 @@ fn last_lanes<S: Simd>(simd: S, row: &[f32]) -> S::f32s {
     }
 }
 
-/// The whole vectors of a row.
-#[inline(always)]
-fn whole<S: Simd>(row: &[f32]) -> std::slice::Iter<'_, S::f32s> {
-    S::as_simd_f32s(row).0.iter()
-}
-
 /// 1 for each of the last lanes of a row of `length` that whole vectors leave over, 0 for the
 /// others. Nothing, if none are left over.
 #[inline(always)]
@@ -267,29 +336,4 @@ fn fresh_lanes<S: Simd>(length: usize) -> Option<S::f32s> {
         *lane = 1.0;
     }
     S::as_simd_f32s(&lanes).0.first().copied().filter(|_| over > 0)
-}
-
-/// The sum of a vector's lanes: halves onto halves, until all lanes have it. (Written out, since
-/// the library's own is not inlined where vectors are widest.)
-#[inline(always)]
-fn lanes_total<S: Simd>(simd: S, mut vector: S::f32s) -> f32 {
-    let mut half = S::F32_LANES / 2;
-    while half > 0 {
-        vector = simd.add_f32s(vector, simd.rotate_left_f32s(vector, half));
-        half /= 2;
-    }
-    let mut lanes = [0.0; LANES_MAX];
-    if let Some(first) = S::as_mut_simd_f32s(&mut lanes).0.first_mut() {
-        *first = vector;
-    }
-    lanes[0]
-}
-
-#[inline(always)]
-fn step<S: Simd>(simd: S, sums: &mut [[S::f32s; 2]; 4], a: [S::f32s; 4], b: [S::f32s; 2]) {
-    for (sums, a) in sums.iter_mut().zip(a) {
-        for (sum, b) in sums.iter_mut().zip(b) {
-            *sum = simd.mul_add_e_f32s(a, b, *sum);
-        }
-    }
 }

@@ -23,6 +23,7 @@ mod shards;
 mod sums;
 mod tape;
 mod trainer;
+mod views;
 
 use std::path::PathBuf;
 

@@ -109,6 +109,28 @@ fn gradients_of_convolutions() {
     }
 }
 
+/// From eight channels on, images are packed for it.
+#[test]
+fn gradients_of_convolutions_of_many_channels() {
+    for (kernel, stride, before, groups, outputs) in [
+        ([3, 3], [1, 1], [1, 1], 1, 5),
+        ([3, 3], [2, 2], [1, 1], 1, 18),
+        ([4, 5], [2, 3], [0, 2], 2, 6),
+        ([2, 1], [3, 2], [1, 0], 1, 7),
+        ([1, 1], [2, 2], [0, 0], 1, 3),
+    ] {
+        let weights = vec![
+            ("w", weight(&[outputs, 18 / groups, kernel[0], kernel[1]], 11)),
+            ("b", weight(&[outputs], 12)),
+        ];
+        check_gradients(&around(
+            [2, 9, 20],
+            18,
+            one(conv(kernel, stride, before, groups), weights),
+        ));
+    }
+}
+
 #[test]
 fn gradients_of_normalisation_and_what_follows_it() {
     let norm = || {
