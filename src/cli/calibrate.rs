@@ -96,6 +96,12 @@ impl Calibrate {
         let metadata = self.metadata(&plan, &bench, &choices)?;
         self.write(&bytes, &bench.scaling, &metadata)?;
         output::write_line(&table(&plan, &choices, &limits))?;
+        for &class in targets.iter().filter(|&&class| choices.iter().all(|(c, _)| *c != class)) {
+            let name = plan.model.classes.get(class).map_or("", |class| class);
+            output::write_line(&format!(
+                "{name}: no clip of it was laid, so its rule stays as it was"
+            ))?;
+        }
         Ok(Outcome::Done)
     }
 

@@ -295,10 +295,7 @@ fn dot<S: Simd, const A: usize, const B: usize>(
 /// The first `count` vectors of rows. Of one length for sure, they need no checks where they are
 /// read.
 #[inline(always)]
-fn whole<'a, S: Simd, const N: usize>(
-    rows: [&'a [f32]; N],
-    count: usize,
-) -> Option<[&'a [S::f32s]; N]> {
+fn whole<S: Simd, const N: usize>(rows: [&[f32]; N], count: usize) -> Option<[&[S::f32s]; N]> {
     let mut vectors: [&[S::f32s]; N] = [&[]; N];
     for (vectors, row) in vectors.iter_mut().zip(rows) {
         *vectors = S::as_simd_f32s(row).0.get(..count)?;

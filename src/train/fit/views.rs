@@ -33,7 +33,7 @@ pub(super) struct Tap {
 
 impl Views {
     pub fn new(window: Window, input: [usize; 2], output: [usize; 2]) -> Self {
-        let reach = [0, 1].map(|axis| (window.kernel[axis] - 1) / window.stride[axis]);
+        let reach = each(window.kernel, window.stride, |kernel, stride| (kernel - 1) / stride);
         Self { window, input, output, reach, pitch: output[1] + reach[1] }
     }
 
@@ -54,8 +54,7 @@ impl Views {
 
     /// The phases that the window has cells in: the first of its cells in each.
     pub fn phases(&self) -> impl Iterator<Item = [usize; 2]> {
-        let [rows, columns] =
-            [0, 1].map(|axis| self.window.stride[axis].min(self.window.kernel[axis]));
+        let [rows, columns] = each(self.window.kernel, self.window.stride, usize::min);
         (0..rows).flat_map(move |row| (0..columns).map(move |column| [row, column]))
     }
 
@@ -153,11 +152,10 @@ impl Views {
         if along.is_empty() {
             return;
         }
-        let cell = |axis: usize, place: usize| place * stride[axis] + phase[axis] - before[axis];
-        let column = cell(1, along.start);
+        let column = along.start * stride[1] + phase[1] - before[1];
         for row in down {
-            let start = row * self.pitch;
-            visit(cell(0, row) * columns + column, start + along.start..start + along.end);
+            let (start, cell) = (row * self.pitch, row * stride[0] + phase[0] - before[0]);
+            visit(cell * columns + column, start + along.start..start + along.end);
         }
     }
 
@@ -205,4 +203,9 @@ impl Views {
         }
         length
     }
+}
+
+/// A function of rows, and of columns.
+fn each(a: [usize; 2], b: [usize; 2], of: impl Fn(usize, usize) -> usize) -> [usize; 2] {
+    [of(a[0], b[0]), of(a[1], b[1])]
 }
