@@ -10,7 +10,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) $(DEB_PACKAGES) chromium chromium-driver curl 
 	libfaketime libsox-fmt-base mosquitto mosquitto-clients openssl procps pulseaudio pulseaudio-utils python3 \
 	python3-aiosmtpd sox systemd systemd-container tzdata util-linux
 
-BINARY = $(or $(CARGO_TARGET_DIR),target)/release/hearken
+BINARY = target/release/hearken
 INSTALLED = $(DESTDIR)$(PREFIX)
 # systemd is asked only where it runs, and not for an installation into a package's folder.
 SYSTEMCTL = test -n "$(DESTDIR)" -o ! -d /run/systemd/system || systemctl

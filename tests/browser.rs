@@ -172,7 +172,26 @@ fn thresholds_are_tried_and_every_view_fits_a_phone() {
     let lines = browser.value("document.querySelector('pre').textContent");
     let lines = lines.as_str().expect("text");
     assert!(lines.contains("[detection.class.siren]") && lines.contains("on = 1"), "{lines}");
-    assert!(lines.contains("at_once = 1"), "{lines}");
+    assert!(lines.contains("at_once = 1\n"), "{lines}");
+    // Half a number takes no other along, and less than the others takes them along.
+    let typed = |place: usize, text: &str| {
+        browser.run(&format!(
+            "const input = document.querySelectorAll('form.rule fieldset input[type=number]')[{place}];
+             for (const text of ['0', '{text}']) {{
+               input.value = text; input.dispatchEvent(new Event('input', {{ bubbles: true }}));
+             }}
+             input.dispatchEvent(new Event('change', {{ bubbles: true }}))"
+        ));
+        let lines = browser.value("document.querySelector('pre').textContent");
+        lines.as_str().expect("text").to_owned()
+    };
+    assert!(typed(0, "0.9").contains("on = 0.9\noff = 0."), "{lines}");
+    let sure = typed(2, "0.95");
+    assert!(sure.contains("on = 0.9\n") && sure.contains("at_once = 0.95\n"), "{sure}");
+    let lower = typed(2, "0.3");
+    assert!(lower.contains("on = 0.3\n") && lower.contains("at_once = 0.3\n"), "{lower}");
+    let never = typed(0, "0.8");
+    assert!(never.contains("on = 0.8\n") && never.contains("at_once = 1\n"), "{never}");
     picture(&browser, "thresholds-light");
 
     browser.resize(390, 844);

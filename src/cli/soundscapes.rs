@@ -316,21 +316,20 @@ impl Save<'_> {
     }
 }
 
-/// A background's samples, as far as they can be read and kept: it ends anywhere, so a cut-off end is
-/// no loss.
+/// Of a longer background the rest is not mixed: a soundscape needs a minute of it.
+const BED_S_MAX: f64 = 1_800.0;
+
+/// A background's samples, up to [`BED_S_MAX`] and as far as they can be read: it ends anywhere, so a
+/// cut-off end is no loss.
 fn load_background(
     path: &Path,
     rate_hz: u32,
     channel: ChannelChoice,
 ) -> Result<Vec<f32>, AudioError> {
-    match load(path, None, rate_hz, channel) {
+    match load(path, Some((0.0, BED_S_MAX)), rate_hz, channel) {
         Err(AudioError::Decode(DecodeError::Truncated { frames, .. })) if frames > 0 => {
             let end_s = frames as f64 / f64::from(AudioFile::open(path)?.sample_rate_hz());
             load(path, Some((0.0, end_s)), rate_hz, channel)
-        }
-        Err(AudioError::TooLong { seconds_max, .. }) => {
-            // A second less, whatever the resampler rounds to.
-            load(path, Some((0.0, seconds_max as f64 - 1.0)), rate_hz, channel)
         }
         loaded => loaded,
     }

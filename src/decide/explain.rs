@@ -1,7 +1,7 @@
 //! Why each class did, or did not, become an event: the windows of a stretch of time go through the
 //! tracker once more, and what happened to each class on the way is counted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -63,8 +63,6 @@ struct Account {
     resting: u32,
     events: u32,
     hits_best: u32,
-    /// Whether the latest windows were hits.
-    history: VecDeque<bool>,
 }
 
 impl Explainer {
@@ -79,35 +77,31 @@ impl Explainer {
     pub fn begin_stream(&mut self, end_s: f64, later_s: f64) {
         self.tracker.close(end_s);
         self.tracker.begin_stream(later_s);
-        for account in &mut self.classes {
-            account.history.clear();
-        }
     }
 
     /// Takes the next window of a source; what came before the stretch in question is not
     /// `counted`, but it matters for rests and rows of hits.
     pub fn step(&mut self, heard: Heard<'_>, counted: bool) {
-        let loud = heard.level_dbfs >= self.rules.min_level_dbfs;
-        let score_of = |class: usize| heard.scores.get(class).copied().unwrap_or(0.0);
-        for (class, account) in self.classes.iter_mut().enumerate() {
-            let score = score_of(class);
-            if counted && score > account.best {
-                (account.best, account.best_window) = (score, self.counted);
-            }
-            if let Some(Some(rule)) = self.rules.by_class.get(class) {
-                account.watch(rule, score, loud, &score_of, counted);
-            }
-        }
         let changes = self.tracker.step(heard);
         if !counted {
             return;
         }
-        self.note(&changes);
+        let loud = heard.level_dbfs >= self.rules.min_level_dbfs;
+        let score_of = |class: usize| heard.scores.get(class).copied().unwrap_or(0.0);
         for (class, account) in self.classes.iter_mut().enumerate() {
+            let score = score_of(class);
+            if score > account.best {
+                (account.best, account.best_window) = (score, self.counted);
+            }
+            if let Some(Some(rule)) = self.rules.by_class.get(class) {
+                account.watch(rule, score, loud, &score_of);
+            }
             let waits = self.tracker.waits(class);
             account.resting += u32::from(waits == Some(Wait::Resting));
             account.too_short += u32::from(waits == Some(Wait::TooShort));
+            account.hits_best = account.hits_best.max(self.tracker.hits(class));
         }
+        self.note(&changes);
         self.counted += 1;
     }
 
@@ -148,27 +142,16 @@ impl Account {
         score: f32,
         loud: bool,
         score_of: &impl Fn(usize) -> f32,
-        counted: bool,
     ) {
         let ClassRule { rule, suppressed_by } = rule;
         let over = score > 0.0 && score >= rule.on;
         let suppressor = suppressed_by.iter().copied().find(|&other| score_of(other) > score);
-        let hit = over && loud && suppressor.is_none();
-        self.history.push_back(hit);
-        while self.history.len() > rule.of as usize {
-            self.history.pop_front();
-        }
-        let hits = self.history.iter().filter(|hit| **hit).count() as u32;
-        if !counted {
-            return;
-        }
         let once = |is: bool| u32::from(is);
         self.over += once(over);
         self.quiet += once(over && !loud);
         if let Some(other) = suppressor.filter(|_| over && loud) {
             *self.suppressed.entry(other).or_default() += 1;
         }
-        self.hits_best = self.hits_best.max(hits);
     }
 
     fn verdict(
@@ -339,6 +322,25 @@ mod tests {
         let (soon, late) = (verdict(10.0), verdict(100.0));
         assert_eq!((soon.events, soon.resting), (1, 2), "{}", soon.why);
         assert_eq!((late.events, late.resting), (2, 0), "{}", late.why);
+    }
+
+    #[test]
+    fn what_began_before_and_what_the_first_window_heard_count_as_in_the_tracker() {
+        // An event that ends in the stretch leaves no hits behind.
+        let resting = |rule: &mut Rule| (rule.hold_s, rule.cooldown_s) = (0.0, 60.0);
+        let mut explainer = Explainer::new(rules(resting, Vec::new()), 2);
+        for (n, score) in [0.9, 0.9, 0.0, 0.9].into_iter().enumerate() {
+            let end_s = 5.0 + n as f64;
+            let scores = &[score, 0.0];
+            let (start_s, level_dbfs) = (end_s - 5.0, -20.0);
+            explainer.step(Heard { start_s, end_s, scores, level_dbfs, first: n == 0 }, n > 1);
+        }
+        let found = explainer.verdicts(&["dog".into(), "rain".into()]).remove(0);
+        assert_eq!((found.events, found.hits_best, found.resting), (0, 1, 0), "{}", found.why);
+        // The first window may have heard it from its beginning: it is long enough at once.
+        let long = rules(|rule| rule.min_duration_s = 3.0, Vec::new());
+        let found = verdict(long, &[0.9; 3], -20.0);
+        assert_eq!((found.events, found.too_short), (1, 0), "{}", found.why);
     }
 
     #[test]

@@ -67,6 +67,8 @@ struct Class {
     confirmed_s: Option<f64>,
     /// What for, if the latest window was a hit of it.
     waits: Option<Wait>,
+    /// Hits among the latest windows when the last one came; none while the class was on by then.
+    hits: u32,
     open: Option<Open>,
     /// When the last event of this class ended.
     closed_s: f64,
@@ -131,6 +133,7 @@ impl Tracker {
             candidate: Tally::NONE,
             confirmed_s: None,
             waits: None,
+            hits: 0,
             open: None,
             closed_s: f64::NEG_INFINITY,
         };
@@ -181,6 +184,12 @@ impl Tracker {
         self.classes.get(class)?.as_ref()?.waits
     }
 
+    /// How many of the latest windows were hits, when the last one came; none while the sound was on
+    /// before it.
+    pub fn hits(&self, class: usize) -> u32 {
+        self.classes.get(class).and_then(Option::as_ref).map_or(0, |class| class.hits)
+    }
+
     /// Ends every sound that is on: the source was lost, switched off, or ended, at `end_s`.
     pub fn close(&mut self, end_s: f64) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -189,7 +198,7 @@ impl Tracker {
             class.history.clear();
             class.candidate = Tally::NONE;
             class.confirmed_s = None;
-            class.waits = None;
+            (class.waits, class.hits) = (None, 0);
             if let Some(open) = class.open.take() {
                 let end_s = if open.still_on { end_s } else { open.sound_end_s };
                 changes.push(class.end(index, open, end_s));
@@ -253,8 +262,9 @@ impl Class {
             self.candidate.add(score, level_dbfs);
         }
         self.waits = None;
+        self.hits = hits().count() as u32;
         let is_sure = hit && rule.is_sure(score);
-        if hits().count() < rule.hits as usize && !is_sure {
+        if self.hits < rule.hits && !is_sure {
             self.confirmed_s = None;
             return None;
         }
@@ -290,6 +300,7 @@ impl Class {
         score: f32,
         heard: &Heard<'_>,
     ) -> Option<Change> {
+        self.hits = 0;
         let rule = &self.rule.rule;
         let evidence_s = f64::from(rule.evidence_s);
         if score > 0.0 && score >= rule.off {

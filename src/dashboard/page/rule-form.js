@@ -1,6 +1,6 @@
 // The five numbers of a rule that can be tried: sliders with number inputs for the scores, number inputs for the
 // counts. They are held to what the configuration allows: `off` never over `on`, `on` never over `at_once`, `hits`
-// never over `of`.
+// never over `of`. An `on` that is raised over `at_once` takes it away, as in the configuration.
 
 import { el, field } from "./dom.js";
 
@@ -13,12 +13,15 @@ const clamp = (value, least, most) => Math.min(most, Math.max(least, value));
 export class RuleForm {
   #rule;
   #values;
+  // Before the number that is being moved or typed: half of it must not take the others along for good.
+  #settled;
   #changed;
   #shown = [];
 
   constructor(rule, changed) {
     this.#rule = rule;
     this.#values = this.#inForce();
+    this.#settled = this.#values;
     this.#changed = changed;
     this.element = el("form", { class: "rule", onsubmit: (event) => event.preventDefault() },
       this.#scoreInput("on", "On: an event begins at this score"),
@@ -42,19 +45,20 @@ export class RuleForm {
 
   #reset() {
     this.#values = this.#inForce();
+    this.#settled = this.#values;
     this.#show();
     this.#changed();
   }
 
   #set(name, value) {
-    const values = this.#values;
-    values[name] = value;
+    const values = { ...this.#settled, [name]: value };
     if (name === "off") values.on = Math.max(values.on, values.off);
     if (name === "at_once") values.on = Math.min(values.on, values.at_once);
     values.off = Math.min(values.off, values.on);
-    values.at_once = Math.max(values.at_once, values.on);
+    if (values.on > this.#settled.on && values.at_once <= values.on) values.at_once = 1;
     if (name === "hits") values.of = Math.max(values.of, values.hits);
     if (name === "of") values.hits = Math.min(values.hits, values.of);
+    this.#values = values;
     this.#changed();
   }
 
@@ -85,6 +89,9 @@ export class RuleForm {
       this.#set(name, allowed(input.valueAsNumber));
       this.#show(input);
     });
-    input.addEventListener("change", () => this.#show());
+    input.addEventListener("change", () => {
+      this.#settled = this.#values;
+      this.#show();
+    });
   }
 }

@@ -1,5 +1,6 @@
 //! The steps against slow references and finite differences, and trainings from end to end.
 
+use super::conv::Conv;
 use super::gradients::backward;
 use super::graph::Graph;
 use super::tape::{Mode, Tape};
@@ -109,28 +110,6 @@ fn gradients_of_convolutions() {
     }
 }
 
-/// From eight channels on, images are packed for it.
-#[test]
-fn gradients_of_convolutions_of_many_channels() {
-    for (kernel, stride, before, groups, outputs) in [
-        ([3, 3], [1, 1], [1, 1], 1, 5),
-        ([3, 3], [2, 2], [1, 1], 1, 18),
-        ([4, 5], [2, 3], [0, 2], 2, 6),
-        ([2, 1], [3, 2], [1, 0], 1, 7),
-        ([1, 1], [2, 2], [0, 0], 1, 3),
-    ] {
-        let weights = vec![
-            ("w", weight(&[outputs, 18 / groups, kernel[0], kernel[1]], 11)),
-            ("b", weight(&[outputs], 12)),
-        ];
-        check_gradients(&around(
-            [2, 9, 20],
-            18,
-            one(conv(kernel, stride, before, groups), weights),
-        ));
-    }
-}
-
 #[test]
 fn gradients_of_normalisation_and_what_follows_it() {
     let norm = || {
@@ -205,59 +184,99 @@ fn gradients_of_values_that_meet() {
     }));
 }
 
-/// A convolution written down as in the textbook.
-fn slow_conv(x: &[f32], input: Shape, w: &Weight, op: &Op, output: Shape) -> Vec<f32> {
-    let Op::Conv { window, groups } = op else { unreachable!() };
-    let [channels, rows, columns] = input;
-    let mut y = Vec::new();
-    for o in 0..output[0] {
-        let group = o / (output[0] / groups);
-        for (r, c) in (0..output[1]).flat_map(|r| (0..output[2]).map(move |c| (r, c))) {
-            let mut sum = 0.0;
-            for (i, (kr, kc)) in (0..channels / groups).flat_map(|i| {
-                let taps =
-                    (0..window.kernel[0]).flat_map(|a| (0..window.kernel[1]).map(move |b| (a, b)));
-                taps.map(move |tap| (i, tap))
-            }) {
-                let row = (r * window.stride[0] + kr).wrapping_sub(window.before[0]);
-                let column = (c * window.stride[1] + kc).wrapping_sub(window.before[1]);
-                if row < rows && column < columns {
-                    let channel = group * (channels / groups) + i;
-                    let cell = x[(channel * rows + row) * columns + column];
-                    let kernel = window.kernel[0] * window.kernel[1];
-                    let at = (o * (channels / groups) + i) * kernel + kr * window.kernel[1] + kc;
-                    sum += f64::from(cell * w.values[at]);
-                }
+/// Each cell of the window at each place, as in the textbook: the input's value that it meets, the
+/// weight it has, and the output's value that both go to.
+fn meetings(conv: &Conv, mut visit: impl FnMut(usize, usize, usize)) {
+    let Conv { window, groups, input: [channels, rows, columns], output } = *conv;
+    let (inputs, outputs) = (channels / groups, output[0] / groups);
+    let [kernel_rows, kernel_columns] = window.kernel;
+    for (o, r, c) in cells(output) {
+        for (i, kr, kc) in cells([inputs, kernel_rows, kernel_columns]) {
+            let row = (r * window.stride[0] + kr).wrapping_sub(window.before[0]);
+            let column = (c * window.stride[1] + kc).wrapping_sub(window.before[1]);
+            if row < rows && column < columns {
+                let channel = o / outputs * inputs + i;
+                let weight = ((o * inputs + i) * kernel_rows + kr) * kernel_columns + kc;
+                let y = (o * output[1] + r) * output[2] + c;
+                visit((channel * rows + row) * columns + column, weight, y);
             }
-            y.push(sum as f32);
         }
     }
-    y
 }
 
+fn cells([planes, rows, columns]: Shape) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..planes).flat_map(move |plane| {
+        (0..rows).flat_map(move |row| (0..columns).map(move |column| (plane, row, column)))
+    })
+}
+
+fn assert_near(found: &[f32], expected: &[f64], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+    for (at, (&found, expected)) in found.iter().zip(expected).enumerate() {
+        let off = (f64::from(found) - expected).abs();
+        assert!(off <= 1e-5 * largest.max(1.0), "{what}, value {at}: {found}, not {expected}");
+    }
+}
+
+/// Outputs and both gradients of five images (two shards), value by value.
 #[test]
-fn convolutions_are_those_of_the_textbook() {
-    for (kernel, stride, before, groups, outputs) in [
-        ([1, 1], [1, 1], [0, 0], 1, 9),
-        ([3, 3], [1, 1], [1, 1], 1, 5),
-        ([7, 7], [2, 2], [0, 0], 1, 6),
-        ([5, 3], [3, 2], [2, 0], 2, 6),
-        ([3, 3], [1, 1], [1, 1], 4, 4),
-        ([5, 5], [2, 2], [2, 2], 4, 4),
-        ([3, 5], [2, 3], [0, 2], 4, 4),
+fn convolutions_and_their_gradients_are_those_of_the_textbook() {
+    let window =
+        |kernel, stride, before, after| Window { kernel, stride, before, after, ceil: false };
+    let same = |side: usize| Window::square(side, 1, side / 2);
+    for (window, groups, [channels, outputs]) in [
+        (Window::POINT, 1, [4, 9]),
+        (Window::POINT, 2, [10, 6]),
+        (same(3), 1, [4, 5]),
+        (same(3), 1, [9, 18]),
+        (same(5), 2, [18, 34]),
+        (Window::square(3, 2, 1), 1, [9, 17]),
+        (Window::square(3, 2, 1), 4, [4, 4]),
+        (Window::square(8, 4, 0), 1, [1, 7]),
+        (Window::square(2, 3, 0), 1, [8, 3]),
+        (Window { ceil: true, ..Window::square(3, 2, 0) }, 1, [8, 3]),
+        (window([1, 1], [2, 2], [0, 0], [0, 0]), 1, [8, 3]),
+        (window([5, 3], [3, 2], [2, 0], [2, 1]), 2, [6, 6]),
+        (window([4, 5], [2, 3], [0, 2], [3, 0]), 1, [8, 6]),
+        (window([2, 1], [1, 1], [3, 0], [0, 2]), 1, [8, 6]),
+        (window([9, 23], [1, 1], [0, 0], [0, 0]), 1, [8, 5]),
+        (window([13, 29], [2, 1], [4, 3], [4, 4]), 1, [8, 5]),
     ] {
-        for input in [[4, 9, 23], [4, 31, 70]] {
+        for [rows, columns] in [[9, 23], [31, 47]] {
+            let input = [channels, rows, columns];
+            let kernel = [outputs, channels / groups, window.kernel[0], window.kernel[1]];
             let mut layers = Layers::new(input);
-            let op = conv(kernel, stride, before, groups);
-            let w = weight(&[outputs, 4 / groups, kernel[0], kernel[1]], 9);
-            layers.push(op.clone(), &[Layers::INPUT], vec![("w".to_owned(), w.clone())], "y");
+            let w = weight(&kernel, 9);
+            let bias = random(outputs, 12);
+            let weights = [w.clone(), Weight { shape: vec![outputs], values: bias.clone() }];
+            let weights = ["w", "b"].map(str::to_owned).into_iter().zip(weights).collect();
+            layers.push(Op::Conv { window, groups }, &[Layers::INPUT], weights, "y");
             let output = layers.shapes().unwrap()[0];
-            let images = random(2 * input.iter().product::<usize>(), 4);
-            let y = super::outputs(&layers, &images).unwrap();
-            let (x, y) = (&images[images.len() / 2..], &y[y.len() / 2..]);
-            for (found, expected) in y.iter().zip(slow_conv(x, input, &w, &op, output)) {
-                assert!((found - expected).abs() < 1e-4, "{op:?}: {found}, not {expected}");
+            let conv = Conv { window, groups, input, output };
+            let [x_length, y_length] = [input, output].map(|shape| shape.iter().product::<usize>());
+            let (x, dy) = (random(5 * x_length, 4), random(5 * y_length, 5));
+            let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
+            conv.forward(&x, &w.values, &bias, &mut y);
+            let dw = conv.backward(&x, &w.values, &dy, Some(&mut dx));
+            assert_eq!(dw, conv.backward(&x, &w.values, &dy, None));
+            let places = y_length / outputs;
+            let mut slow_y: Vec<f64> =
+                (0..dy.len()).map(|at| f64::from(bias[at / places % outputs])).collect();
+            let (mut slow_dx, mut slow_dw) = (vec![0.0; x.len()], vec![0.0; w.values.len()]);
+            for image in 0..5 {
+                meetings(&conv, |at, weight, y| {
+                    let (at, y) = (image * x_length + at, image * y_length + y);
+                    let [value, weighed, slope] = [x[at], w.values[weight], dy[y]].map(f64::from);
+                    slow_y[y] += value * weighed;
+                    slow_dx[at] += slope * weighed;
+                    slow_dw[weight] += slope * value;
+                });
             }
+            let what = format!("{window:?}, {groups} groups, {input:?}");
+            assert_near(&y, &slow_y, &format!("outputs of {what}"));
+            assert_near(&dx, &slow_dx, &format!("gradient of the input of {what}"));
+            assert_near(&dw, &slow_dw, &format!("gradient of the weights of {what}"));
         }
     }
 }
@@ -424,10 +443,10 @@ fn weights_that_were_trained_before_move_less() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let run = |threads| {
+    let run = |threads, architecture: Architecture| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let graph = Graph::new(&Architecture::Mn04.build(1, 5, 1)).unwrap();
+            let graph = Graph::new(&architecture.build(1, 5, 1)).unwrap();
             let mut tape = Tape::new();
             let images: Vec<f32> =
                 random(5 * 227 * 227, 3).iter().map(|x| 127.0 * (x + 1.0)).collect();
@@ -435,7 +454,9 @@ fn results_do_not_depend_on_the_number_of_threads() {
             (y.clone(), backward(&graph, &mut tape, y))
         })
     };
-    assert_eq!(run(1), run(3));
+    for architecture in [Architecture::Mn04, Architecture::Dense] {
+        assert!(run(1, architecture) == run(3, architecture), "{architecture:?}");
+    }
 }
 
 #[test]
