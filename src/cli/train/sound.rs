@@ -136,7 +136,7 @@ impl ArchitectureName {
 }
 
 /// What a network is trained for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Purpose {
     /// A microphone: sounds from afar, dull ones, and such as have only begun
     Streams,

@@ -4,8 +4,8 @@
 //!
 //! The image is split into phases, as many as the stride has steps: of every second row and
 //! column, say (a polyphase decomposition). Within a phase the window steps from cell to cell, so
-//! taps differ only by where their row begins. Rows of places are as long as those of a phase, by
-//! what the window reaches beyond its last place: the places there are computed, too, and left out.
+//! taps differ only by where their row begins. A row of places is as long as a row of a phase, and
+//! so goes on behind the last place of the output: what lies there is computed, too, and left out.
 
 use super::gemm::LANES_MAX;
 use crate::network::{Window, meeting};
