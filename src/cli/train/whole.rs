@@ -386,3 +386,27 @@ fn curve(name: &str, fitted: &Fitted) -> anyhow::Result<Vec<u8>> {
     }
     png(&chart.draw().map_err(anyhow::Error::msg)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    /// How clips are changed, as a command line asks for it.
+    fn changes(line: &str) -> Augmentation {
+        let line = format!("sound data --out m.onnx {line}");
+        let command = Sound::augment_args(Command::new("sound"));
+        let found = command.try_get_matches_from(line.split_whitespace()).unwrap();
+        let order = Sound::from_arg_matches(&found).unwrap();
+        augmentation(&order, Scores::Softmax).unwrap()
+    }
+
+    #[test]
+    fn what_a_network_is_for_and_what_it_knows_decide_how_clips_are_changed() {
+        assert_eq!(changes("--architecture dense"), Augmentation::strongest());
+        assert_eq!(changes("--architecture dense --for clips"), Augmentation::strongest().whole());
+        assert_eq!(changes("--from mn04.npz"), Augmentation::strong());
+        assert_eq!(changes("--from mn04.npz --for clips"), Augmentation::strong().whole());
+    }
+}
