@@ -62,7 +62,7 @@ pub struct Colour {
     /// Folder to keep the state of the training in, after each epoch
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
-    /// Go on from the state in that folder, if there is one
+    /// Go on from the state in that folder, if there is one; --epochs may differ
     #[arg(long, requires = "checkpoint")]
     resume: bool,
     /// The same seed and data give the same model

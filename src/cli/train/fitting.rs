@@ -48,7 +48,8 @@ pub fn fit_shown(
     bar.finish_and_clear();
     if epochs == 0 {
         output::complain(
-            "the training in the checkpoint had ended already: nothing was added to it",
+            "the training in the checkpoint had ended already: nothing was added to it (more \
+             --epochs would)",
         );
     }
     Ok(fitted)

@@ -243,6 +243,7 @@ fn settings(order: &Sound, scores: Scores, fresh: Vec<String>) -> FitSettings {
             Scores::Softmax => Loss::Softmax,
         },
         epochs: order.epochs.unwrap_or(defaults.epochs),
+        crop: order.crop,
         batch: order.batch,
         rate: order.learning_rate.unwrap_or(defaults.rate),
         started_share: order.started_share,

@@ -107,7 +107,8 @@ impl State {
         std::fs::rename(&temporary, path).map_err(|error| failed(error.to_string()))
     }
 
-    /// Reads a state that was written for the same network, settings and [`course`].
+    /// Reads a state that was written for the same network and [`course`], under settings that
+    /// these go on as.
     pub fn read(
         path: &Path,
         graph: &Graph,
@@ -122,7 +123,7 @@ impl State {
         let header = header.ok_or_else(|| failed("it is no checkpoint".to_owned()))?;
         let header: Header =
             serde_json::from_str(header).map_err(|error| failed(error.to_string()))?;
-        if header.settings != *settings {
+        if !header.settings.goes_on_as(settings) {
             let found = header.settings;
             return Err(failed(format!(
                 "it was made with other settings: {found:?}, now {settings:?}"

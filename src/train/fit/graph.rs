@@ -106,6 +106,22 @@ impl Graph {
         Ok(Self { steps, parameters, shapes, wanted, output })
     }
 
+    /// The same network, with the weights it has now, for images of so many columns. `layers` is
+    /// what the graph was read from.
+    ///
+    /// # Errors
+    /// When its weights do not fit such images.
+    pub fn set_columns(&mut self, layers: &Layers, columns: usize) -> Result<(), LayersError> {
+        let [channels, rows, current] = self.shape(0);
+        if columns == current {
+            return Ok(());
+        }
+        let resized = Self::new(&Layers { input: [channels, rows, columns], ..layers.clone() })?;
+        let parameters = std::mem::take(&mut self.parameters);
+        *self = Self { parameters, ..resized };
+        Ok(())
+    }
+
     /// Writes the weights back into the network that was read.
     pub fn store(&self, layers: &mut Layers) {
         for parameter in &self.parameters {

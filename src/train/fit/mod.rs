@@ -7,6 +7,7 @@
 mod activation;
 mod checkpoint;
 mod conv;
+mod crop;
 mod depthwise;
 mod elementwise;
 mod gemm;

@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::loss::{Loss, Score};
 
-/// What decides the course of a training. A checkpoint can only be gone on with under the same.
+/// What decides the course of a training. A checkpoint can only be gone on with under the same,
+/// but for `epochs` and `crop`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FitSettings {
     pub loss: Loss,
     pub epochs: u32,
+    /// The share of its columns that an image is cut to while the network learns, but for the last
+    /// tenth of the epochs. 1: whole images. Only for networks that take a mean over columns.
+    #[serde(default = "whole")]
+    pub crop: f32,
     /// Examples a step.
     pub batch: usize,
     /// The highest learning rate.
@@ -40,6 +45,7 @@ impl Default for FitSettings {
         Self {
             loss: Loss::Softmax,
             epochs: 15,
+            crop: whole(),
             batch: 32,
             rate: 1e-3,
             started_share: 1.0,
@@ -59,6 +65,7 @@ impl FitSettings {
     pub(super) fn problem(&self) -> Option<String> {
         let ranges = [
             ("epochs", f64::from(self.epochs), 1.0, 1e5),
+            ("crop", f64::from(self.crop), 0.01, 1.0),
             ("batch", self.batch as f64, 1.0, 4096.0),
             ("rate", f64::from(self.rate), f64::from(f32::MIN_POSITIVE), 10.0),
             ("started_share", f64::from(self.started_share), 0.0, 1.0),
@@ -74,6 +81,18 @@ impl FitSettings {
             .map(|(name, value, low, high)| format!("{name} {value} is not within {low} to {high}"))
     }
 
+    /// Whether a training under `later` settings is this one for longer, or with other crops.
+    pub(super) fn goes_on_as(&self, later: &Self) -> bool {
+        Self { epochs: later.epochs, crop: later.crop, ..self.clone() } == *later
+    }
+
+    /// How many of an image's columns are shown in an epoch (from 1).
+    pub(super) fn columns_at(&self, epoch: u32, columns: usize) -> usize {
+        let is_last_tenth = 10 * u64::from(epoch) > 9 * u64::from(self.epochs);
+        let share = if is_last_tenth { 1.0 } else { f64::from(self.crop) };
+        (columns as f64 * share).ceil() as usize
+    }
+
     /// The learning rate at a step: straight up, then down along half a cosine.
     pub(super) fn rate_at(&self, step: u64, steps_an_epoch: u64) -> f32 {
         let (step, an_epoch) = (step as f64, steps_an_epoch as f64);
@@ -87,6 +106,10 @@ impl FitSettings {
         };
         self.rate * share as f32
     }
+}
+
+fn whole() -> f32 {
+    1.0
 }
 
 /// Where a training keeps what it needs to go on after an interruption.

@@ -390,6 +390,20 @@ fn a_resumed_training_ends_as_an_uninterrupted_one() {
     });
     assert_eq!(epochs, [3, 4]);
     assert_eq!(resumed.unwrap(), fitted(&settings, None));
+    // One that has ended goes on where more epochs are wanted.
+    let mut epochs = Vec::new();
+    let longer = FitSettings { epochs: 6, ..settings.clone() };
+    let kept = folder.path().join("longer.safetensors");
+    std::fs::copy(&keeping.checkpoint, &kept).unwrap();
+    let kept = Keeping { checkpoint: kept, resume: true };
+    let gone_on = fit(small(), &training, Some(&validation), &longer, Some(&kept), &mut |p| {
+        if let Progress::Epoch { epoch, .. } = p {
+            epochs.push((epoch.number, epoch.rate > 0.1 * settings.rate));
+        }
+    });
+    assert_eq!(epochs, [(5, true), (6, false)]);
+    let histories = [gone_on.unwrap().history, fitted(&settings, None).history];
+    assert_eq!(histories[0][..4], histories[1][..]);
     let other = FitSettings { batch: 4, ..settings.clone() };
     let refused = fit(small(), &training, None, &other, Some(&keeping), &mut |_| {});
     assert!(refused.unwrap_err().to_string().contains("other settings"));
@@ -403,6 +417,45 @@ fn a_resumed_training_ends_as_an_uninterrupted_one() {
     let learnt = fitted(&settings, None).layers;
     assert!(refused(learnt, &training, Some(&validation)).is_err());
     assert!(refused(small(), &training, Some(&validation)).is_ok());
+}
+
+/// A network that takes a mean over columns, of which there may be any number.
+fn pooled() -> Layers {
+    let mut layers = Layers::new([1, 32, 24]);
+    let (scale, shift) = (vec![1.0 / 64.0], vec![-2.0]);
+    layers.push(Op::Affine { scale, shift }, &[Layers::INPUT], Vec::new(), "scaled");
+    let stem = ("stem.weight".to_owned(), weight(&[8, 1, 32, 2], 8));
+    let window = Window { kernel: [32, 2], ..Window::square(2, 2, 0) };
+    layers.push(Op::Conv { window, groups: 1 }, &["scaled"], vec![stem], "stem");
+    layers.push(Op::Relu, &["stem"], Vec::new(), "lit");
+    layers.push(Op::GlobalAveragePool, &["lit"], Vec::new(), "mean");
+    let head = vec![
+        ("head.weight".to_owned(), weight(&[4, 8], 1)),
+        ("head.bias".to_owned(), Weight::zeros(&[4])),
+    ];
+    layers.push(Op::Gemm, &["mean"], head, "head");
+    layers
+}
+
+#[test]
+fn crops_teach_a_network_that_is_then_used_on_whole_images() {
+    let (training, validation) =
+        (Stripes { count: 96, classes: 4 }, Stripes { count: 16, classes: 4 });
+    let fitted = |crop| {
+        let settings = FitSettings { crop, ..settings(8) };
+        fit(pooled(), &training, Some(&validation), &settings, None, &mut |_| {}).unwrap()
+    };
+    let cropped = fitted(0.5);
+    let scores: Vec<Score> = cropped.history.iter().map(|e| e.validation.unwrap()).collect();
+    assert!(scores[7].quality > 0.9, "{scores:?}");
+    assert_eq!(cropped.layers.input, [1, 32, 24]);
+    assert_ne!(cropped, fitted(1.0));
+    let settings = FitSettings { crop: 0.5, ..settings(20) };
+    let columns = |epoch| settings.columns_at(epoch, 227);
+    assert_eq!([1, 18, 19, 20].map(columns), [114, 114, 227, 227]);
+    // The last layer of this one wants all columns.
+    let refused = fit(small(), &training, None, &settings, None, &mut |_| {}).unwrap_err();
+    assert!(refused.to_string().starts_with("crop 0.5: the network can't take 12 of 24 columns"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::thread::scope;
 use std::time::Instant;
 
 use super::checkpoint::{State, course};
+use super::crop::crop;
 use super::gradients::backward;
 use super::graph::Graph;
 use super::loss::{Score, Tally};
@@ -47,6 +48,7 @@ impl<'a> Trainer<'a> {
             return Err(FitError::Settings(problem));
         }
         let graph = Graph::new(&layers)?;
+        fits_crops(&layers, settings)?;
         let outputs = layers.outputs()?;
         let validation = validation.filter(|examples| !examples.is_empty());
         for examples in [Some(training), validation].into_iter().flatten() {
@@ -128,6 +130,8 @@ impl<'a> Trainer<'a> {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<(Score, f32), FitError> {
         let settings = self.settings;
+        let [_, _, columns] = self.layers.input;
+        self.graph.set_columns(&self.layers, settings.columns_at(epoch, columns))?;
         let order = shuffled(self.training.len(), settings.batch, mixed(settings.seed, epoch));
         let steps = order.len();
         let mut tally = Tally::default();
@@ -151,7 +155,9 @@ impl<'a> Trainer<'a> {
 
     fn step(&mut self, batch: &Batch, rate: f32) -> Result<Tally, FitError> {
         let seed = mixed(self.settings.seed, 0).wrapping_add(self.optimiser.steps);
-        let given = self.tape.forward(&self.graph, &batch.images, Mode::Training { seed });
+        let [_, _, columns] = self.graph.shape(0);
+        let images = crop(&batch.images, self.layers.input, columns, seed);
+        let given = self.tape.forward(&self.graph, &images, Mode::Training { seed });
         if given.len() != batch.targets.len() {
             let (images, targets) = (batch.images.len(), batch.targets.len());
             let why = format!("a batch of {images} pixels and {targets} targets does not fit");
@@ -167,6 +173,8 @@ impl<'a> Trainer<'a> {
     /// The score of the averaged weights on the validation examples.
     fn validate(&mut self) -> Result<Option<Score>, FitError> {
         let Some(examples) = self.validation else { return Ok(None) };
+        let [_, _, columns] = self.layers.input;
+        self.graph.set_columns(&self.layers, columns)?;
         let weights = self.graph.weights_of_all();
         set_weights(&mut self.graph, &self.optimiser.average);
         let (loss, batch) = (self.settings.loss, self.settings.batch);
@@ -213,6 +221,18 @@ impl<'a> Trainer<'a> {
         let left = f64::from(self.settings.epochs) - self.history.len() as f64 - part;
         self.started.elapsed().as_secs_f64() / done.max(1e-9) * left
     }
+}
+
+/// Says before anything is learnt that a network can't be shown parts of images.
+fn fits_crops(layers: &Layers, settings: &FitSettings) -> Result<(), FitError> {
+    let [_, _, columns] = layers.input;
+    let cut = settings.columns_at(1, columns);
+    Graph::new(layers)?.set_columns(layers, cut).map_err(|error| {
+        let share = settings.crop;
+        let why =
+            format!("crop {share}: the network can't take {cut} of {columns} columns: {error}");
+        FitError::Settings(why)
+    })
 }
 
 fn set_weights(graph: &mut Graph, weights: &[Vec<f32>]) {
