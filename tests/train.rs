@@ -257,6 +257,28 @@ fn a_whole_network_begins_from_nothing_and_another_goes_on_from_it() {
 }
 
 #[test]
+fn a_training_that_had_ended_goes_on_for_longer_and_with_crops() {
+    let (data, out) = (sounds(4), folder());
+    let path = |name: &str| text(&out.path().join(name));
+    let (data_path, kept) = (text(data.path()), path("kept"));
+    let plan = ["--architecture", "dense", "--batch", "4", "--checkpoint", &kept, "--resume"];
+    let run = |more: &[&str]| train(&[&[data_path.as_str()], &plan[..], more].concat());
+    let (first, second) = (path("first.onnx"), path("second.onnx"));
+    let (code, _, error) = run(&["--epochs", "1", "--out", &first]);
+    assert!(code == 0 && error.contains("epoch 1 of 1"), "{code}: {error}");
+    let (code, _, error) = run(&["--epochs", "3", "--crop", "0.5", "--out", &second]);
+    assert_eq!(code, 0, "{error}");
+    let epochs: Vec<&str> = error.lines().filter_map(|line| line.split(": loss").next()).collect();
+    assert_eq!(epochs, ["hearken: epoch 2 of 3", "hearken: epoch 3 of 3"], "{error}");
+    let settings = &show(&second)["card"]["training"]["settings"];
+    assert_eq!((&settings["crop"], &settings["epochs"]), (&0.5.into(), &3.into()));
+    let (label, _) = heard(&second, &text(&data.path().join("warble/take 0.wav")));
+    assert!(CLASSES.contains(&label.as_str()), "{label}");
+    let (code, _, error) = run(&["--epochs", "3", "--seed", "1", "--out", &path("third.onnx")]);
+    assert!(code == 1 && error.contains("other"), "{code}: {error}");
+}
+
+#[test]
 fn what_is_wrong_is_said_before_anything_is_learnt() {
     let (data, out) = (sounds(2), folder());
     let path = |name: &str| text(&out.path().join(name));
@@ -272,6 +294,10 @@ fn what_is_wrong_is_said_before_anything_is_learnt() {
     refused(&[&path("nowhere"), "--head", "--out", &model], &["nowhere"]);
     refused(&[&data_path, "--out", &model, "--keep-classes"], &["--head"]);
     refused(&[&data_path, "--architecture", "dense", "--batch", "0", "--out", &model], &["4096"]);
+    refused(
+        &[&data_path, "--architecture", "dense", "--crop", "0", "--out", &model],
+        &["0.1 to 1"],
+    );
     let nowhere = path("nowhere/model.onnx");
     refused(&[&data_path, "--head", "--out", &nowhere], &["there is no folder"]);
     std::fs::create_dir(data.path().join("lonely")).expect("a folder");
