@@ -45,7 +45,7 @@ impl Default for FitSettings {
         Self {
             loss: Loss::Softmax,
             epochs: 15,
-            crop: whole(),
+            crop: 1.0,
             batch: 32,
             rate: 1e-3,
             started_share: 1.0,
@@ -108,6 +108,7 @@ impl FitSettings {
     }
 }
 
+/// The crop of checkpoints that were written before there were crops.
 fn whole() -> f32 {
     1.0
 }

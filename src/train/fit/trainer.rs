@@ -47,8 +47,8 @@ impl<'a> Trainer<'a> {
         if let Some(problem) = settings.problem() {
             return Err(FitError::Settings(problem));
         }
-        let graph = Graph::new(&layers)?;
-        fits_crops(&layers, settings)?;
+        let mut graph = Graph::new(&layers)?;
+        begin_with_crops(&mut graph, &layers, settings)?;
         let outputs = layers.outputs()?;
         let validation = validation.filter(|examples| !examples.is_empty());
         for examples in [Some(training), validation].into_iter().flatten() {
@@ -223,11 +223,16 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Says before anything is learnt that a network can't be shown parts of images.
-fn fits_crops(layers: &Layers, settings: &FitSettings) -> Result<(), FitError> {
+/// Makes the graph ready for the images of the first epoch: that a network can't be shown parts of
+/// them is said before anything is learnt.
+fn begin_with_crops(
+    graph: &mut Graph,
+    layers: &Layers,
+    settings: &FitSettings,
+) -> Result<(), FitError> {
     let [_, _, columns] = layers.input;
     let cut = settings.columns_at(1, columns);
-    Graph::new(layers)?.set_columns(layers, cut).map_err(|error| {
+    graph.set_columns(layers, cut).map_err(|error| {
         let share = settings.crop;
         let why =
             format!("crop {share}: the network can't take {cut} of {columns} columns: {error}");
