@@ -447,7 +447,8 @@ fn crops_teach_a_network_that_is_then_used_on_whole_images() {
     };
     let cropped = fitted(0.5);
     let scores: Vec<Score> = cropped.history.iter().map(|e| e.validation.unwrap()).collect();
-    assert!(scores[7].quality > 0.9, "{scores:?}");
+    // The last epoch learns from whole images; those before are validated on them, too.
+    assert!(scores[6..].iter().all(|score| score.quality > 0.9), "{scores:?}");
     assert_eq!(cropped.layers.input, [1, 32, 24]);
     assert_ne!(cropped, fitted(1.0));
     let settings = FitSettings { crop: 0.5, ..settings(20) };
