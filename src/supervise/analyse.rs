@@ -104,9 +104,6 @@ impl AnalyseJob {
             clock.observe(*frames as f64 / rate_hz, Timestamp::now());
             analyser.push(&samples, &mut |slice| self.deliver(slice, *number, clock));
         }
-        if let Some(history) = &self.history {
-            history.end();
-        }
         let Stream { number, analyser, clock, frames } = stream;
         analyser.finish(&mut |slice| self.deliver(slice, number, &clock));
         let end_s = frames as f64 / rate_hz;

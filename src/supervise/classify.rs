@@ -152,6 +152,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         for change in ear.tracker.close(ear.anchor.0) {
             self.report(source, ear, change);
         }
+        self.judged(source, stream, 0.0);
         ear.stream = stream;
         ear.fresh = true;
         ear.noted_s = 0.0;
@@ -192,6 +193,7 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         for change in changes {
             self.report(source, ear, change);
         }
+        self.judged(source, timed.stream, slice.end_s);
         if news || slice.end_s - ear.noted_s >= NOTED_EVERY_S {
             self.note_open(source, ear, slice.end_s);
         }
@@ -211,6 +213,15 @@ impl<S: Fn(Report)> ClassifyJob<S> {
         };
         self.known.scores.push(&source.source, scored);
         Ok(())
+    }
+
+    /// Lets clips be cut up to here: what is heard there was reported. In a hurry it was not.
+    fn judged(&self, source: &Listened, stream: u64, to_s: f64) {
+        if let Some(clips) = &self.clips
+            && !self.hurry.load(Ordering::Relaxed)
+        {
+            clips.judged(&source.source, stream, to_s);
+        }
     }
 
     /// Shows a window to those who look: its columns since the last one, or all of them when somebody

@@ -1,5 +1,6 @@
 //! The thread that keeps sounds: follows events from their starts, and cuts each out of its source's
-//! history when it is over, or long enough. It never makes anybody wait.
+//! history when it is over, or long enough, and it is known what else is heard in it. It never makes
+//! anybody wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ const NEWS_MAX: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Sound is waited for so long beyond its time, then what is there is kept.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A voice is known only when so much of it lies in the window.
+const VOICE_S: f64 = 2.0;
 /// Clips in the making; more at a time are left out.
 const OPEN_MAX: usize = 256;
 /// How far behind the sound an event's start may come: the window, and a few to be sure.
@@ -46,10 +49,14 @@ pub enum ClipNote {
     Gone { file: String },
 }
 
+/// The sound of each source.
+type Histories = Arc<[(SourceName, Arc<History>)]>;
+
 /// The way to the thread.
 #[derive(Clone)]
 pub struct Clips {
     news: Sender<ClipNews>,
+    histories: Histories,
 }
 
 impl Clips {
@@ -57,6 +64,13 @@ impl Clips {
     pub fn tell(&self, news: ClipNews) {
         if self.news.try_send(news).is_err() {
             tracing::warn!("too many events at once: not all of them get a clip");
+        }
+    }
+
+    /// All that is heard in a stream up to here was told, and in the source's streams before it.
+    pub fn judged(&self, source: &str, stream: u64, to_s: f64) {
+        if let Some(history) = history_of(&self.histories, source) {
+            history.judged(stream, to_s);
         }
     }
 }
@@ -76,18 +90,19 @@ pub fn start(
 ) -> std::io::Result<(Clips, Receiver<()>)> {
     let (news, waiting) = bounded(NEWS_MAX);
     let (alive, ended) = bounded(0);
-    let mut clipper = Clipper::new(settings, histories, note);
+    let histories = Histories::from(histories);
+    let mut clipper = Clipper::new(settings, Arc::clone(&histories), note);
     std::thread::Builder::new().name("clips".to_owned()).spawn(move || {
         // Failing too often, it ends, which the supervisor sees.
         let _ = revived("the keeping of clips", &restarts, || clipper.run(&waiting));
         drop(alive);
     })?;
-    Ok((Clips { news }, ended))
+    Ok((Clips { news, histories }, ended))
 }
 
 struct Clipper<N> {
     settings: ClipSettings,
-    histories: Vec<(SourceName, Arc<History>)>,
+    histories: Histories,
     note: N,
     open: Vec<Making>,
     /// Complete, and to be cut.
@@ -103,7 +118,7 @@ struct Making {
 }
 
 impl<N: Fn(ClipNote)> Clipper<N> {
-    fn new(settings: ClipSettings, histories: Vec<(SourceName, Arc<History>)>, note: N) -> Self {
+    fn new(settings: ClipSettings, histories: Histories, note: N) -> Self {
         let (open, done, voices) = (Vec::new(), VecDeque::new(), VecDeque::new());
         Self { settings, histories, note, open, done, voices }
     }
@@ -115,19 +130,28 @@ impl<N: Fn(ClipNote)> Clipper<N> {
         loop {
             let news = waiting.recv_timeout(LOOK_EVERY);
             let ended = matches!(news, Err(RecvTimeoutError::Disconnected));
-            // All of them first: an end that waits says how long a clip is to be.
-            news.into_iter().chain(waiting.try_iter()).for_each(|news| self.take(news));
-            let (done, open): (Vec<Making>, Vec<Making>) = std::mem::take(&mut self.open)
-                .into_iter()
-                .partition(|making| ended || self.is_complete(making));
-            self.open = open;
-            self.done.extend(done);
-            while let Some(making) = self.done.pop_front() {
-                self.keep(&making.news);
-            }
+            news.into_iter().for_each(|news| self.take(news));
+            self.look(waiting, ended);
             if ended {
                 return;
             }
+        }
+    }
+
+    /// Takes what waits, and cuts what is complete; in the end all.
+    fn look(&mut self, waiting: &Receiver<ClipNews>, ended: bool) {
+        // News is told before it counts as judged: what is heard in a clip that is complete now waits
+        // to be taken, and so does the end that says how long it is to be.
+        let complete = self.open.iter().filter(|making| ended || self.is_complete(making));
+        let complete: Vec<EventId> = complete.map(|making| making.news.id).collect();
+        waiting.try_iter().for_each(|news| self.take(news));
+        let (done, open): (Vec<Making>, Vec<Making>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|making| complete.contains(&making.news.id));
+        self.open = open;
+        self.done.extend(done);
+        while let Some(making) = self.done.pop_front() {
+            self.keep(&making.news);
         }
     }
 
@@ -162,15 +186,15 @@ impl<N: Fn(ClipNote)> Clipper<N> {
     }
 
     fn is_complete(&self, making: &Making) -> bool {
-        let Some(extent) = self.history(&making.news).and_then(|h| h.extent(making.news.stream))
+        let history = self.history(&making.news);
+        let Some(judged_s) = history.and_then(|history| history.judged_s(making.news.stream))
         else {
             return true;
         };
         let late = making.ended_at.is_some_and(|at| {
             at.elapsed() > PATIENCE + Duration::from_secs_f32(self.settings.after_s)
         });
-        // A voice is known only when enough of it lies in the window.
-        extent.ended || late || extent.end_s >= self.span(&making.news).1 + 2.0
+        late || judged_s >= self.span(&making.news).1 + VOICE_S
     }
 
     fn keep(&self, news: &ClipNews) {
@@ -214,9 +238,13 @@ impl<N: Fn(ClipNote)> Clipper<N> {
     }
 
     fn history(&self, news: &ClipNews) -> Option<&History> {
-        let found = self.histories.iter().find(|(source, _)| *source == news.source);
-        found.map(|(_, history)| &**history)
+        history_of(&self.histories, &news.source)
     }
+}
+
+fn history_of<'a>(histories: &'a Histories, source: &str) -> Option<&'a History> {
+    let found = histories.iter().find(|(name, _)| **name == *source);
+    found.map(|(_, history)| &**history)
 }
 
 /// Names sort by time. Nothing in a class's name can lead out of the folder.
@@ -259,7 +287,16 @@ mod tests {
         }
     }
 
-    /// Ten seconds of a ramp at 8 kHz, and these events in it.
+    /// Ten seconds of a ramp at 8 kHz.
+    fn ramp(folder: &std::path::Path) -> Arc<History> {
+        let history = Arc::new(History::new(history_s(&settings(folder))));
+        history.begin(1, 8_000);
+        let ramp: Vec<f32> = (0..80_000).map(|n| (n % 30_000) as f32 / 32_768.0).collect();
+        history.push(0, &ramp, 1, ChannelChoice::Mix);
+        history
+    }
+
+    /// These events in it.
     fn kept(events: &[ClipNews]) -> Vec<(ClipNote, Vec<u8>)> {
         kept_although(events, 0)
     }
@@ -267,13 +304,12 @@ mod tests {
     /// The same, with a panic in the clip of that number, counted from 1.
     fn kept_although(events: &[ClipNews], panics_at: usize) -> Vec<(ClipNote, Vec<u8>)> {
         let folder = tempfile::tempdir().unwrap();
-        let history = Arc::new(History::new(history_s(&settings(folder.path()))));
-        history.begin(1, 8_000);
-        let ramp: Vec<f32> = (0..80_000).map(|n| (n % 30_000) as f32 / 32_768.0).collect();
-        history.push(0, &ramp, 1, ChannelChoice::Mix);
+        let history = ramp(folder.path());
+        // All of it.
+        history.judged(2, 0.0);
         let notes = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&notes);
-        let histories = vec![("door".into(), history)];
+        let histories = [("door".into(), history)].into();
         let note = move |note: ClipNote| {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.push(note);
@@ -320,6 +356,37 @@ mod tests {
         assert_eq!(kept(&all), [], "speech begins before the clip ends");
         all.push(news("dog", 7.5, None, long));
         assert_eq!(kept(&all).len(), 1);
+    }
+
+    #[test]
+    fn a_clip_waits_until_all_that_is_heard_in_it_is_known() {
+        let spoken = [news("speech", 5.2, None, EventId::new())];
+        // The recording is read to its end long before it is judged.
+        for (others, clips) in [(&[][..], 1), (&spoken[..], 0)] {
+            let folder = tempfile::tempdir().unwrap();
+            let histories: Histories = [("door".into(), ramp(folder.path()))].into();
+            let (told, notes) = crossbeam_channel::unbounded();
+            let note = move |note| told.send(note).unwrap();
+            let mut clipper = Clipper::new(settings(folder.path()), Arc::clone(&histories), note);
+            let (news_to, waiting) = bounded(100);
+            let way = Clips { news: news_to, histories };
+            let id = EventId::new();
+            way.tell(news("dog", 4.0, None, id));
+            way.judged("door", 1, 5.0);
+            clipper.look(&waiting, false);
+            way.judged("door", 1, 8.0);
+            clipper.look(&waiting, false);
+            assert_eq!(notes.len(), 0, "it may go on");
+            way.tell(news("dog", 4.0, Some(5.0), id));
+            others.iter().for_each(|news| way.tell(news.clone()));
+            way.judged("door", 2, 0.0);
+            clipper.look(&waiting, false);
+            assert_eq!(notes.len(), clips);
+            let Ok(ClipNote::Kept { file, .. }) = notes.try_recv() else { continue };
+            let expected: Vec<i16> = (24_000..44_000).map(|n| (n % 30_000) as i16).collect();
+            let bytes = std::fs::read(folder.path().join(file)).unwrap();
+            assert_eq!(bytes, flac(&expected, 8_000).unwrap());
+        }
     }
 
     #[test]

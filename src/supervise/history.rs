@@ -14,7 +14,8 @@ struct Segment {
     /// Frames of the stream that have been forgotten.
     forgotten: u64,
     samples: VecDeque<i16>,
-    ended: bool,
+    /// Up to where it was judged what is heard in it; infinite: nothing of it will be any more.
+    judged_s: f64,
 }
 
 /// The history of one source; streams that ended are kept as long as there is room.
@@ -28,15 +29,6 @@ pub struct History {
 /// Streams that are remembered.
 const SEGMENTS_MAX: usize = 4;
 
-/// What of a stream is there.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Extent {
-    pub first_s: f64,
-    pub end_s: f64,
-    /// Nothing more will come.
-    pub ended: bool,
-}
-
 impl History {
     /// Nothing heard yet.
     pub fn new(length_s: f64) -> Self {
@@ -46,12 +38,11 @@ impl History {
     /// A new stream begins.
     pub fn begin(&self, stream: u64, sample_rate_hz: u32) {
         let mut segments = self.lock();
-        segments.iter_mut().for_each(|segment| segment.ended = true);
         while segments.len() >= SEGMENTS_MAX {
             segments.pop_front();
         }
-        let samples = VecDeque::new();
-        segments.push_back(Segment { stream, sample_rate_hz, forgotten: 0, samples, ended: false });
+        let (forgotten, samples, judged_s) = (0, VecDeque::new(), 0.0);
+        segments.push_back(Segment { stream, sample_rate_hz, forgotten, samples, judged_s });
     }
 
     /// Interleaved samples of the stream, after so many frames that were lost.
@@ -74,26 +65,22 @@ impl History {
         segment.forgotten += over as u64;
     }
 
-    /// The stream has ended.
-    pub fn end(&self) {
-        if let Some(segment) = self.lock().back_mut() {
-            segment.ended = true;
+    /// All that is heard in a stream up to here is known, and in those before it.
+    pub fn judged(&self, stream: u64, to_s: f64) {
+        for segment in self.lock().iter_mut().filter(|segment| segment.stream <= stream) {
+            let to_s = if segment.stream < stream { f64::INFINITY } else { to_s };
+            segment.judged_s = segment.judged_s.max(to_s);
         }
     }
 
-    /// What of a stream is there; `None`: it is forgotten.
-    pub fn extent(&self, stream: u64) -> Option<Extent> {
+    /// Up to where a stream was judged, in seconds; `None`: it is forgotten.
+    pub fn judged_s(&self, stream: u64) -> Option<f64> {
         let segments = self.lock();
-        let segment = segments.iter().find(|segment| segment.stream == stream)?;
-        let rate = f64::from(segment.sample_rate_hz);
-        Some(Extent {
-            first_s: segment.forgotten as f64 / rate,
-            end_s: (segment.forgotten + segment.samples.len() as u64) as f64 / rate,
-            ended: segment.ended,
-        })
+        segments.iter().find(|segment| segment.stream == stream).map(|segment| segment.judged_s)
     }
 
-    /// The samples of a stream between two positions, as far as they are there, and their rate.
+    /// The samples of a stream between two positions, as far as they are there and were judged, and
+    /// their rate.
     pub fn cut(&self, stream: u64, from_s: f64, to_s: f64) -> Option<(Vec<i16>, u32)> {
         let segments = self.lock();
         let segment = segments.iter().find(|segment| segment.stream == stream)?;
@@ -103,7 +90,7 @@ impl History {
             let place = frame.saturating_sub(segment.forgotten);
             usize::try_from(place).unwrap_or(usize::MAX).min(segment.samples.len())
         };
-        let (from, to) = (place(from_s), place(to_s));
+        let (from, to) = (place(from_s), place(to_s.min(segment.judged_s)));
         (from < to)
             .then(|| (segment.samples.range(from..to).copied().collect(), segment.sample_rate_hz))
     }
@@ -137,8 +124,11 @@ mod tests {
                 .collect();
             history.push(0, &stereo, 2, ChannelChoice::Mix);
         }
-        let extent = history.extent(1).unwrap();
-        assert_eq!(extent, Extent { first_s: 3.0, end_s: 5.0, ended: false });
+        assert_eq!(history.cut(1, 0.0, 9.0), None, "nobody knows what is in it");
+        history.judged(1, 4.5);
+        assert_eq!(history.cut(1, 0.0, 9.0).unwrap().0, (3_000..4_500).collect::<Vec<i16>>());
+        history.judged(1, 200.0);
+        assert_eq!(history.cut(1, 0.0, 9.0).unwrap().0, (3_000..5_000).collect::<Vec<i16>>());
         let (samples, rate) = history.cut(1, 3.5, 3.6).unwrap();
         assert_eq!((rate, samples), (1_000, (3_500..3_600).collect()));
         assert_eq!(history.cut(1, 2.0, 3.002).unwrap().0, [3_000, 3_001]);
@@ -148,11 +138,14 @@ mod tests {
         assert_eq!(history.cut(1, 4.999, 5.001).unwrap().0, [4_999, 0]);
         assert_eq!(history.cut(1, 5.499, 9.0).unwrap().0, [0, 7, 7, 7]);
         history.push(100_000, &[value(9)], 1, ChannelChoice::First);
-        let extent = history.extent(1).unwrap();
-        assert!((extent.end_s - 105.504).abs() < 1e-9, "{extent:?}");
-        assert!((extent.end_s - extent.first_s - 2.0).abs() < 1e-9);
+        let (samples, _) = history.cut(1, 0.0, 200.0).unwrap();
+        assert_eq!((samples.len(), samples.last()), (2_000, Some(&9)));
+        assert_eq!(history.cut(1, 105.503, 200.0).unwrap().0, [9]);
         history.begin(2, 8_000);
-        assert!(history.extent(1).unwrap().ended);
-        assert!(!history.extent(2).unwrap().ended);
+        history.judged(1, 105.0);
+        assert_eq!([1, 2, 3].map(|n| history.judged_s(n)), [Some(200.0), Some(0.0), None]);
+        // The second stream is judged: nothing of the first will be any more.
+        history.judged(2, 1.0);
+        assert_eq!([1, 2].map(|n| history.judged_s(n)), [Some(f64::INFINITY), Some(1.0)]);
     }
 }

@@ -15,7 +15,8 @@ const SHUTDOWN_MAX: Duration = Duration::from_millis(1_900);
 pub(super) const FAREWELL_MIN: Duration = Duration::from_millis(600);
 /// A stage that has to end by a certain time may take so much longer to say that it has.
 const GRACE: Duration = Duration::from_millis(200);
-/// Clips of sounds that were on are cut in this time, or go without a link to them.
+/// Once the end is asked for, clips of sounds that were on are cut in this time, or go without a link
+/// to them.
 const CLIPS_WITHIN: Duration = Duration::from_millis(400);
 /// When all sources have ended by themselves: as long as this for judging and delivering the rest.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -63,7 +64,7 @@ impl Daemon {
         }
         if let Some(clipped) = clipped {
             // Disconnected at its end, which is what is waited for.
-            let _ = clipped.recv_timeout(CLIPS_WITHIN.min(time.left(FAREWELL_MIN)));
+            let _ = time.wait(&clipped, time.rest_after_clips(), hurried);
         }
         let undelivered = sinks.shutdown(&mut time);
         if let Some(dashboard) = dashboard {
@@ -96,6 +97,13 @@ impl<'a> Remaining<'a> {
     /// Until then, but for what has to be left.
     fn left(&self, rest: Duration) -> Duration {
         self.until.saturating_duration_since(Instant::now()).saturating_sub(rest)
+    }
+
+    /// What has to be left when clips are waited for: a disk that hangs is not to take the broker's
+    /// time, and there is plenty unless the end was asked for.
+    fn rest_after_clips(&self) -> Duration {
+        let rest = self.left(CLIPS_WITHIN).max(FAREWELL_MIN);
+        if self.asked { rest } else { FAREWELL_MIN }
     }
 
     /// When the broker has to have been told; there is always some time for it.
@@ -155,5 +163,27 @@ mod tests {
         assert!(time.farewell() > Instant::now());
         let result = time.wait(&ended, FAREWELL_MIN, || panic!("told already"));
         assert_eq!(result, Err(RecvTimeoutError::Timeout));
+    }
+
+    #[test]
+    fn a_slow_disk_costs_clips_only_when_the_end_was_asked_for() {
+        let mut signals = Signals::new([signal_hook::consts::SIGWINCH]).unwrap();
+        // Cutting takes longer than a stop waits for it; when that gave up, it need not go on.
+        for (asked, cutting_for, expected) in [
+            (false, 3 * CLIPS_WITHIN, RecvTimeoutError::Disconnected),
+            (true, DRAIN_MAX, RecvTimeoutError::Timeout),
+        ] {
+            let (given_up, told) = bounded::<()>(1);
+            let (alive, ended) = bounded::<()>(0);
+            let cutting = std::thread::spawn(move || {
+                let _ = told.recv_timeout(cutting_for);
+                drop(alive);
+            });
+            let mut time = Remaining::new(asked, &mut signals);
+            let rest = time.rest_after_clips();
+            assert_eq!(time.wait(&ended, rest, || panic!("nobody asked")), Err(expected));
+            let _ = given_up.send(());
+            cutting.join().unwrap();
+        }
     }
 }
