@@ -575,6 +575,8 @@ fn a_signal_ends_the_wait_for_a_broker() {
     let state = base.path().join("state");
     let mut daemon = Daemon::start(run(&state, free_port(), &[]));
     daemon.wait_for_log(&["all sources have ended"]);
+    // What was not judged when the signal came would be no event.
+    daemon.wait_until("all was judged", || ends(&daemon) == 4);
     daemon.signal(Signal::SIGTERM);
     // Waited out, events that were not delivered would make it 1; and a broker that is waited for
     // although there is no time would keep the store from ending.
