@@ -364,6 +364,9 @@ mod tests {
     use crate::decide::DetectionSettings;
     use crate::revive::{Restarts, revived};
     use crate::spectrogram::{Analyser, ChannelChoice, InputFormat};
+    use crate::store::settings::ClipSettings;
+    use crate::supervise::clip;
+    use crate::supervise::history::History;
     use crate::supervise::lane::StreamEnd;
     use crate::supervise::scores::ScoreLog;
 
@@ -389,13 +392,11 @@ mod tests {
         deliveries
     }
 
-    #[test]
-    fn after_a_panic_listening_goes_on_and_each_start_has_its_end() {
-        let model = SoundModel::load(None).unwrap();
+    /// The job of one source that these windows come from.
+    fn job<S>(model: SoundModel, windows: Vec<Delivery>, clips: Clips, sink: S) -> ClassifyJob<S> {
         let rules = model.rules(&DetectionSettings::default()).unwrap();
         let (sender, deliveries) = crossbeam_channel::unbounded();
-        recording(&model).into_iter().for_each(|delivery| sender.send(delivery).unwrap());
-        drop(sender);
+        windows.into_iter().for_each(|delivery| sender.send(delivery).unwrap());
         let source: SourceName = "door".into();
         let known = Known {
             status: Mutex::new(None),
@@ -406,8 +407,7 @@ mod tests {
                 Alerts::start(AlertSettings::default(), |_| true, Arc::default()).unwrap(),
             ),
         };
-        let (events, has_panicked) = (RefCell::new(Vec::new()), Cell::new(false));
-        let job = ClassifyJob {
+        ClassifyJob {
             node: "n".into(),
             rules,
             sources: vec![Listened { source, board: Arc::new(Board::new()), deliveries }],
@@ -415,16 +415,57 @@ mod tests {
             scores: true,
             hurry: Arc::default(),
             known: Arc::new(known),
-            clips: None,
+            clips: Some(clips),
             tally: Arc::default(),
             live: Arc::default(),
-            sink: |report| match report {
-                Report::Event(event) => events.borrow_mut().push(event),
-                // While the siren is on.
-                _ => assert!(events.borrow().is_empty() || has_panicked.replace(true), "asked to"),
-            },
+            sink,
             model,
+        }
+    }
+
+    /// The way to the clips of its stream, none of which is wanted, and their sound.
+    fn clips() -> (Clips, Arc<History>) {
+        let history = Arc::new(History::new(1.0));
+        history.begin(1, 8_000);
+        let settings = ClipSettings {
+            folder: "/nonexistent".into(),
+            before_s: 0.0,
+            after_s: 0.0,
+            length_max_s: 1.0,
+            size_max_bytes: 0,
+            classes: vec!["none".to_owned()],
+            never_record: Vec::new(),
         };
+        let histories = vec![("door".into(), Arc::clone(&history))];
+        let (clips, _) = clip::start(settings, histories, |_| {}, Arc::default()).unwrap();
+        (clips, history)
+    }
+
+    #[test]
+    fn clips_are_told_how_far_was_judged() {
+        for (windows, hurry) in [(20, false), (usize::MAX, false), (usize::MAX, true)] {
+            let model = SoundModel::load(None).unwrap();
+            let deliveries: Vec<_> = recording(&model).into_iter().take(windows).collect();
+            let last_s = deliveries.last().unwrap().slice.as_ref().map(|timed| timed.slice.end_s);
+            let (clips, history) = clips();
+            let job = job(model, deliveries, clips, |_| {});
+            job.hurry.store(hurry, Ordering::Relaxed);
+            job.run(&mut job.ears()).unwrap();
+            let expected = if hurry { 0.0 } else { last_s.unwrap_or(f64::INFINITY) };
+            assert_eq!(history.judged_s(1), Some(expected));
+        }
+    }
+
+    #[test]
+    fn after_a_panic_listening_goes_on_and_each_start_has_its_end() {
+        let model = SoundModel::load(None).unwrap();
+        let windows = recording(&model);
+        let (events, has_panicked) = (RefCell::new(Vec::new()), Cell::new(false));
+        let job = job(model, windows, clips().0, |report| match report {
+            Report::Event(event) => events.borrow_mut().push(event),
+            // While the siren is on.
+            _ => assert!(events.borrow().is_empty() || has_panicked.replace(true), "asked to"),
+        });
         let (restarts, mut ears) = (Restarts::default(), job.ears());
         revived("the classification", &restarts, || job.run(&mut ears)).unwrap().unwrap();
         assert_eq!(restarts.total(), 1);

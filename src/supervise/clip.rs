@@ -20,8 +20,8 @@ const NEWS_MAX: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Sound is waited for so long beyond its time, then what is there is kept.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A voice is known only when so much of it lies in the window.
-const VOICE_S: f64 = 2.0;
+/// A voice is known only when enough of it lies in the window: at the latest when that is full of it.
+const VOICE_S: f64 = 5.0;
 /// Clips in the making; more at a time are left out.
 const OPEN_MAX: usize = 256;
 /// How far behind the sound an event's start may come: the window, and a few to be sure.
@@ -374,7 +374,7 @@ mod tests {
             way.tell(news("dog", 4.0, None, id));
             way.judged("door", 1, 5.0);
             clipper.look(&waiting, false);
-            way.judged("door", 1, 8.0);
+            way.judged("door", 1, 9.9);
             clipper.look(&waiting, false);
             assert_eq!(notes.len(), 0, "it may go on");
             way.tell(news("dog", 4.0, Some(5.0), id));
