@@ -18,7 +18,7 @@ use crate::store::{flac, limit_clips, write_clip};
 const NEWS_MAX: usize = 256;
 /// How often it is looked whether a clip is complete.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Sound is waited for so long beyond its time, then what is there is kept.
+/// Judging is waited for so long beyond its time, then what was judged is kept.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A voice is known only when enough of it lies in the window: at the latest when that is full of it.
 const VOICE_S: f64 = 5.0;
